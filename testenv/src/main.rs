@@ -1,3 +1,3 @@
-//! Under construction.
+//! `cargo testenv`: the front door of the lab.
 
 fn main() {}

@@ -1,0 +1,13 @@
+//! The lab: hosts and containers as namespaces, calls of the real plugin binaries, and proof that nothing is left.
+//! Knows the protocol only as environment, JSON and exit status, so that it cannot share a mistake with the code under test.
+
+pub mod echo;
+pub mod lab;
+mod links;
+pub mod ns;
+pub mod ping;
+pub mod plugin;
+mod rtnl;
+pub mod skip;
+pub mod snapshot;
+pub mod wait;

@@ -1,0 +1,38 @@
+use super::*;
+
+fn snapshot(lines: &[&str], sysctls: &[(&str, &str)]) -> Snapshot {
+    let own = |text: &&str| text.to_string();
+    Snapshot {
+        lines: lines.iter().map(own).collect(),
+        sysctls: sysctls.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+    }
+}
+
+#[test]
+fn a_change_tells_what_came_went_and_turned() {
+    let before = snapshot(&["link a", "link b"], &[("x", "0"), ("gone", "1")]);
+    let after = snapshot(&["link a", "link c"], &[("x", "1"), ("new", "1")]);
+    let change = before.until(&after).without(&[]);
+    assert_eq!(change.to_string(), "  + link c\n  - link b\n  ~ sysctl x: 0 -> 1\n");
+}
+
+#[test]
+fn applying_a_change_gives_the_later_lines() {
+    let (before, after) = (snapshot(&["link a"], &[("x", "0")]), snapshot(&["link b"], &[("x", "1")]));
+    let mut patched = before.clone();
+    patched.apply(before.until(&after));
+    assert_eq!(patched, after);
+}
+
+#[test]
+fn an_exception_names_whole_words() {
+    let check =
+        |what: &str, line: &str, expected: bool| assert_eq!(covers(what, line), expected, "{what}: {line}");
+    check("link cni0", "link cni0 bridge mtu 1500", true);
+    check("link cni0", "link cni01 bridge mtu 1500", false);
+    check("dev cni0", "address 10.1.0.1/16 dev cni0", true);
+    check("forwarding", "sysctl net.ipv4.conf.all.forwarding", true);
+    check("dir /run/tenon", "dir /run/tenon/attach", true);
+    check("sysctl net.ipv4.ip_forward", "sysctl net.ipv4.ip_forward", true);
+    check("sysctl net.ipv4.ip_forward", "sysctl net.ipv4.ip_forward_update_priority", false);
+}
