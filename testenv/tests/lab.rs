@@ -163,3 +163,23 @@ fn a_panic_in_the_body_is_the_tests_own() {
     let said = complaint("panics", |_| panic!("{}", "from the body"));
     assert_eq!(said, "from the body");
 }
+
+/// The test above once more, as a process without capabilities: it passes for the harness, and is written down.
+#[test]
+fn a_test_that_cannot_run_is_written_down() {
+    let skips = std::env::temp_dir().join(format!("skips-{}", std::process::id()));
+    let program = std::env::current_exe().unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args(["--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"])
+        .arg(program)
+        .args(["--exact", "the_host_is_out_of_sight"])
+        .env(testenv::skip::FILE_VARIABLE, &skips)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let recorded = testenv::skip::read(&skips).unwrap();
+    fs::remove_file(&skips).unwrap();
+    let reason = recorded.get("lab::the_host_is_out_of_sight").expect("recorded");
+    assert!(reason.contains("CAP_SYS_ADMIN"), "{reason}");
+}

@@ -1,0 +1,44 @@
+//! The commands of the front door: one file each.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use anyhow::bail;
+
+mod cargo;
+mod install;
+mod packages;
+mod suite;
+mod test;
+
+/// Name, arguments, what it does, and its code.
+type Command = (&'static str, &'static str, &'static str, fn(&[String]) -> anyhow::Result<ExitCode>);
+
+const COMMANDS: [Command; 2] = [
+    ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
+    ("install", "--dir DIR", "build for release and put every plugin, and netctl, into DIR", install::run),
+];
+
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let name = arguments.first().map_or("--help", String::as_str);
+    if ["--help", "-h", "help"].contains(&name) {
+        say(&usage())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some((.., command)) = COMMANDS.iter().find(|(known, ..)| *known == name) else {
+        bail!("no command {name:?}\n{}", usage());
+    };
+    command(&arguments[1..])
+}
+
+fn usage() -> String {
+    let lines = COMMANDS
+        .iter()
+        .map(|(name, arguments, what, _)| format!("  {:<28} {what}\n", format!("{name} {arguments}")));
+    format!("usage: cargo testenv COMMAND\n{}", lines.collect::<String>())
+}
+
+/// A line of the command's result. Progress goes to stderr.
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}

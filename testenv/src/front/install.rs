@@ -1,0 +1,69 @@
+//! `cargo testenv install --dir DIR`: the suite built for release, in a plugin directory.
+
+use std::env::consts::ARCH;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, bail};
+
+use super::suite::PROGRAMS;
+use super::{cargo, say};
+
+pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let [option, dir] = arguments else { bail!("install: expected --dir DIR") };
+    if option != "--dir" {
+        bail!("install: unexpected argument {option:?}; expected --dir DIR");
+    }
+    let dir = Path::new(dir);
+    let built = build()?;
+    fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    for program in &PROGRAMS {
+        for name in program.names {
+            put(&built.join(program.binary), dir, name)?;
+            say(&dir.join(name).display().to_string())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds every program of the suite for release: the directory that they are in.
+pub(super) fn build() -> anyhow::Result<PathBuf> {
+    let mut arguments = vec!["build", "--release"];
+    for program in &PROGRAMS {
+        arguments.extend(["--package", program.package]);
+    }
+    let mut built = cargo::target_directory()?;
+    let musl = format!("{ARCH}-unknown-linux-musl");
+    if has_target(&musl) {
+        arguments.extend(["--target", &musl]);
+        built.push(&musl);
+    } else {
+        eprintln!("testenv: no Rust target {musl} here: the programs will need this host's C library");
+    }
+    cargo::run(&arguments)?;
+    Ok(built.join("release"))
+}
+
+/// Whether programs can be built for `target`; asks rustup for it when it is not there.
+fn has_target(target: &str) -> bool {
+    let there = || {
+        let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
+        output.is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim()).is_dir())
+    };
+    let added = || {
+        let rustup = Command::new("rustup").args(["target", "add", target]).stdin(Stdio::null()).status();
+        rustup.is_ok_and(|status| status.success())
+    };
+    there() || (added() && there())
+}
+
+/// Copies `program` to `dir/name` so that a runtime sees the old file or the new one, never a part of it.
+fn put(program: &Path, dir: &Path, name: &str) -> anyhow::Result<()> {
+    let (part, whole) = (dir.join(format!(".{name}.new")), dir.join(name));
+    fs::copy(program, &part).with_context(|| format!("copy {} to {}", program.display(), part.display()))?;
+    fs::set_permissions(&part, Permissions::from_mode(0o755))
+        .with_context(|| format!("make {} executable", part.display()))?;
+    fs::rename(&part, &whole).with_context(|| format!("rename {} to {}", part.display(), whole.display()))
+}

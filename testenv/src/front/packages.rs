@@ -1,0 +1,92 @@
+//! The Debian packages that tests need, and installing them where that is allowed.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use nix::unistd::geteuid;
+
+/// Package, and what the tests do with it.
+const PACKAGES: [(&str, &str); 5] = [
+    ("containernetworking-plugins", "the Go plugins: taking over from them, handing back, being compared"),
+    ("iproute2", "a second opinion on links, routes and rules"),
+    ("iptables", "hosts whose FORWARD chain drops, and rules that Go plugins left"),
+    ("nftables", "a second opinion on rulesets, in every comparison of before and after"),
+    ("strace", "failing or killing a plugin at a chosen system call, counting its children"),
+];
+
+/// Installs what is missing when this is Debian and the user is root. Otherwise the tests concerned skip themselves.
+pub(super) fn provide() -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        PACKAGES.iter().map(|(name, _)| *name).filter(|name| !is_installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
+        eprintln!(
+            "testenv: not installed, and not mine to install (needs root and apt): {}",
+            missing.join(" ")
+        );
+        return Ok(());
+    }
+    eprintln!("testenv: installing {}", missing.join(" "));
+    let _quiet = NoServices::enforce()?;
+    // Lists may be absent or name versions that are gone by now: look again, then try again.
+    if install(&missing).is_err() {
+        apt(&["update"])?;
+        install(&missing)?;
+    }
+    Ok(())
+}
+
+fn is_installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    query.is_ok_and(|output| output.stdout == b"installed")
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
+}
+
+fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("apt-get")
+        .arg("-qq")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("start apt-get")?;
+    ensure!(status.success(), "apt-get {}: {status}", arguments.join(" "));
+    Ok(())
+}
+
+/// While it lives, no package starts its service: 101 is "forbidden by policy" of invoke-rc.d(8).
+struct NoServices {
+    ours: Option<PathBuf>,
+}
+
+impl NoServices {
+    fn enforce() -> anyhow::Result<Self> {
+        let policy = PathBuf::from("/usr/sbin/policy-rc.d");
+        if policy.exists() {
+            return Ok(Self { ours: None });
+        }
+        fs::write(&policy, "#!/bin/sh\nexit 101\n").with_context(|| format!("write {}", policy.display()))?;
+        fs::set_permissions(&policy, Permissions::from_mode(0o755))?;
+        Ok(Self { ours: Some(policy) })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if let Some(policy) = &self.ours {
+            fs::remove_file(policy).ok();
+        }
+    }
+}
