@@ -1,0 +1,162 @@
+//! Reading the ruleset back: for CHECK, GC, repair and people, never to decide what ADD and DEL write.
+
+use netlink_packet_netfilter::{
+    NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    nftables::{
+        ChainAttribute, ChainMessage, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
+        SetAttribute, SetElementList, SetMessage, TableAttribute, TableMessage,
+    },
+};
+
+use super::{
+    Nft,
+    batch::of_set,
+    comment,
+    element::Element,
+    request,
+    table::{Chain, Set, Table},
+};
+use crate::error::Result;
+
+/// A rule that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedRule {
+    /// The chain it belongs to.
+    pub chain: String,
+    /// Its number, unique in its table.
+    pub handle: u64,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// All else that the kernel says of it.
+    pub attributes: Vec<RuleAttribute>,
+}
+
+impl Nft {
+    /// Names of the tables in the family of `family`.
+    pub fn tables(&mut self, family: super::table::Family) -> Result<Vec<String>> {
+        let message = NfTablesMessage::GetTable(TableMessage { attributes: vec![] });
+        let answers = self.dump(family.into(), message, "list tables")?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| match answer {
+                NfTablesMessage::NewTable(table) => table.attributes.into_iter().find_map(|a| match a {
+                    TableAttribute::Name(name) => Some(name),
+                    _ => None,
+                }),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Names of the chains in a table; none when there is no such table.
+    pub fn chains(&mut self, table: Table<'_>) -> Result<Vec<String>> {
+        let message = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
+        let answers = self.dump(table.family.into(), message, &format!("list chains of table {table}"))?;
+        Ok(answers
+            .into_iter()
+            .filter_map(|answer| {
+                let NfTablesMessage::NewChain(chain) = answer else { return None };
+                let mut name = None;
+                for attribute in chain.attributes {
+                    match attribute {
+                        // The kernel does not filter this dump.
+                        ChainAttribute::Table(of) if of != table.name => return None,
+                        ChainAttribute::Name(its) => name = Some(its),
+                        _ => {}
+                    }
+                }
+                name
+            })
+            .collect())
+    }
+
+    /// Names of the sets and maps in a table; none when there is no such table.
+    pub fn sets(&mut self, table: Table<'_>) -> Result<Vec<String>> {
+        let attributes = vec![SetAttribute::Table(table.name.to_owned())];
+        let message = NfTablesMessage::GetSet(SetMessage { attributes });
+        let answers = self.dump(table.family.into(), message, &format!("list sets of table {table}"));
+        Ok(or_none(answers)?
+            .into_iter()
+            .filter_map(|answer| match answer {
+                NfTablesMessage::NewSet(set) => set.attributes.into_iter().find_map(|a| match a {
+                    SetAttribute::Name(name) => Some(name),
+                    _ => None,
+                }),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Elements of a set or map; none when it is not there.
+    pub fn elements(&mut self, set: Set<'_>) -> Result<Vec<Element>> {
+        let message = NfTablesMessage::GetSetElement(of_set(set, vec![]));
+        let answers = self.dump(set.table.family.into(), message, &format!("list elements of set {set}"));
+        let lists = or_none(answers)?.into_iter().flat_map(|answer| match answer {
+            NfTablesMessage::NewSetElement(message) => message.attributes,
+            _ => vec![],
+        });
+        let elements = lists.flat_map(|list| match list {
+            SetElementList::Elements(elements) => elements,
+            _ => vec![],
+        });
+        Ok(elements
+            .filter_map(|element| match element {
+                ListAttribute::Element(attributes) => Element::parse(set, &attributes),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Rules of a chain in their order; none when it is not there.
+    pub fn rules(&mut self, chain: Chain<'_>) -> Result<Vec<ListedRule>> {
+        let attributes = vec![
+            RuleAttribute::Table(chain.table.name.to_owned()),
+            RuleAttribute::Chain(chain.name.to_owned()),
+        ];
+        let message = NfTablesMessage::GetRule(RuleMessage { attributes });
+        let answers = self.dump(chain.table.family.into(), message, &format!("list rules of chain {chain}"));
+        Ok(or_none(answers)?
+            .into_iter()
+            .filter_map(|answer| match answer {
+                NfTablesMessage::NewRule(rule) => Some(listed(chain.name, rule.attributes)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn dump(
+        &mut self,
+        family: NetfilterProtoFamily,
+        message: NfTablesMessage,
+        act: &str,
+    ) -> Result<Vec<NfTablesMessage>> {
+        let answers = self.socket.dump(&request(family, message), act)?;
+        Ok(answers.into_iter().filter_map(nf_tables).collect())
+    }
+}
+
+fn nf_tables(message: NetfilterMessage) -> Option<NfTablesMessage> {
+    match message.inner {
+        NetfilterMessageInner::NfTables(message) => Some(message),
+        _ => None,
+    }
+}
+
+fn or_none<T>(answers: Result<Vec<T>>) -> Result<Vec<T>> {
+    match answers {
+        Err(e) if e.is_missing() => Ok(vec![]),
+        answers => answers,
+    }
+}
+
+fn listed(chain: &str, attributes: Vec<RuleAttribute>) -> ListedRule {
+    let mut rule = ListedRule { chain: chain.to_owned(), handle: 0, comment: None, attributes: Vec::new() };
+    for attribute in attributes {
+        match attribute {
+            RuleAttribute::Handle(handle) => rule.handle = handle,
+            RuleAttribute::UserData(data) => rule.comment = comment::decode(&data),
+            other => rule.attributes.push(other),
+        }
+    }
+    rule
+}
