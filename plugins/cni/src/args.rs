@@ -10,7 +10,8 @@ use crate::error::{Code, Error};
 pub struct Args {
     /// `IP`: requested addresses between commas, each with or without a prefix length; not parsed here.
     pub ip: Vec<String>,
-    pub gateway: Option<IpAddr>,
+    /// `GATEWAY`: addresses between commas.
+    pub gateway: Vec<IpAddr>,
     /// `MAC`: not parsed here.
     pub mac: Option<String>,
 }
@@ -28,11 +29,11 @@ impl Args {
                 return Err(invalid(&format!("{pair:?} is not KEY=VALUE")));
             };
             match key {
-                "IP" => {
-                    parsed.ip =
-                        value.split(',').map(|ip| ip.trim().to_owned()).filter(|ip| !ip.is_empty()).collect()
+                "IP" => parsed.ip = list(value).map(str::to_owned).collect(),
+                "GATEWAY" => {
+                    parsed.gateway =
+                        list(value).map(|gateway| address("GATEWAY", gateway)).collect::<Result<_, _>>()?;
                 }
-                "GATEWAY" => parsed.gateway = optional_address(value)?,
                 "MAC" => parsed.mac = Some(value.to_owned()).filter(|mac| !mac.is_empty()),
                 "IgnoreUnknown" => ignore_unknown = boolean(value)?,
                 _ => unknown.push(pair),
@@ -45,11 +46,12 @@ impl Args {
     }
 }
 
-fn optional_address(value: &str) -> Result<Option<IpAddr>, Error> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    value.parse().map(Some).map_err(|_| invalid(&format!("GATEWAY: {value:?} is not an IP address")))
+fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn address(key: &str, value: &str) -> Result<IpAddr, Error> {
+    value.parse().map_err(|_| invalid(&format!("{key}: {value:?} is not an IP address")))
 }
 
 fn boolean(value: &str) -> Result<bool, Error> {
@@ -76,10 +78,10 @@ mod tests {
         check("", Ok(Args::default()));
         check(";;", Ok(Args::default()));
         check(
-            "IP=10.1.0.5,fd00::5/64;MAC=02:00:00:00:00:01;GATEWAY=10.1.0.1",
+            "IP=10.1.0.5,fd00::5/64;MAC=02:00:00:00:00:01;GATEWAY=10.1.0.1, fd00::1",
             Ok(Args {
                 ip: vec!["10.1.0.5".into(), "fd00::5/64".into()],
-                gateway: "10.1.0.1".parse().ok(),
+                gateway: vec!["10.1.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
                 mac: Some("02:00:00:00:00:01".into()),
             }),
         );
