@@ -105,6 +105,8 @@ impl Route {
 pub const TABLE_MAIN: u32 = 254;
 /// `RT_SCOPE_UNIVERSE`.
 pub const SCOPE_UNIVERSE: u8 = 0;
+/// `RT_SCOPE_HOST`.
+pub const SCOPE_HOST: u8 = 254;
 /// `RT_SCOPE_LINK`.
 pub const SCOPE_LINK: u8 = 253;
 /// `RTPROT_KERNEL`: made with an address.

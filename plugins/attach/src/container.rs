@@ -1,0 +1,95 @@
+//! The container's side of an attachment: its namespace, opened once, and what is configured in it.
+
+use std::net::IpAddr;
+
+use cni::{
+    error::{Code, Error},
+    names::{IfName, NetnsPath},
+    result::{AddResult, Route},
+};
+use kernel::{
+    address::{self, Dad},
+    link::{self, Dev},
+    netlink::{Netlink, Request},
+    netns::{Netns, OpenError},
+    route::{self, SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN},
+};
+
+/// A container's namespace and a netlink socket in it.
+#[derive(Debug)]
+pub struct Container {
+    pub netns: Netns,
+    pub netlink: Netlink,
+}
+
+impl Container {
+    /// Opens `CNI_NETNS`. Fails with code 8 where the path is no network namespace.
+    pub fn open(path: &NetnsPath) -> anyhow::Result<Self> {
+        let netns = Netns::open(path).map_err(|err| not_a_namespace(path, &err))?;
+        let netlink = Netlink::open_in(&netns)?;
+        Ok(Self { netns, netlink })
+    }
+
+    /// As [`Container::open`] for DEL: `None` when there is no namespace to clean up.
+    pub fn open_if_there(path: Option<&NetnsPath>) -> anyhow::Result<Option<Self>> {
+        let Some(path) = path else { return Ok(None) };
+        match Netns::open(path) {
+            Ok(netns) => Ok(Some(Self { netlink: Netlink::open_in(&netns)?, netns })),
+            Err(err) if err.is_missing() || err.is_not_netns() => Ok(None),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    /// The interface's name must be free, before anything is changed (CNI 1.1.0, section 2, "ADD"). Code 7.
+    pub fn require_free(&mut self, ifname: &IfName) -> anyhow::Result<()> {
+        if link::find(&mut self.netlink, ifname.as_str())?.is_none() {
+            return Ok(());
+        }
+        Err(Error::invalid_config(
+            "CNI_IFNAME",
+            ifname,
+            "the container has an interface of that name already",
+        )
+        .into())
+    }
+}
+
+fn not_a_namespace(path: &NetnsPath, err: &OpenError) -> anyhow::Error {
+    if err.is_missing() || err.is_not_netns() {
+        return Error::new(Code::InvalidNetns, format!("CNI_NETNS: {:?}: {err}", path.as_str())).into();
+    }
+    anyhow::anyhow!("{err}")
+}
+
+/// The requests, for a socket in the container, that give `dev` the addresses of `result` that are the `interface`th's,
+/// and the result's routes. The link must be up before the routes, so that is the first of them.
+///
+/// As in the reference (`pkg/ipam/ipam_linux.go`) a route without a gateway goes through the first gateway of its family,
+/// unless its scope says that none is needed; unlike there, `mtu` and `advmss` reach the kernel.
+pub fn configure(dev: &Dev, result: &AddResult, interface: usize, dad: Dad) -> Vec<Request> {
+    let own = result.ips.iter().filter(|ip| ip.interface == Some(interface));
+    let addresses = own.map(|ip| address::add(dev, ip.address, dad));
+    let routes = result.routes.iter().map(|route| route::append(&kernel_route(dev, route, result)));
+    std::iter::once(link::change(dev).up().request()).chain(addresses).chain(routes).collect()
+}
+
+/// A result's route as the kernel gets it.
+pub fn kernel_route(dev: &Dev, route: &Route, result: &AddResult) -> route::Route {
+    let Route { dst, gw, mtu, advmss, priority, table, scope } = route;
+    let direct = matches!(*scope, Some(SCOPE_LINK | SCOPE_HOST));
+    let set = |attribute: &Option<u32>| attribute.filter(|value| *value != 0);
+    route::Route {
+        gateway: gw.or_else(|| if direct { None } else { first_gateway(result, dst.is_ipv4()) }),
+        dev: Some(dev.index),
+        mtu: set(mtu),
+        advmss: set(advmss),
+        priority: set(priority),
+        table: table.filter(|table| *table != 0).unwrap_or(TABLE_MAIN),
+        scope: scope.unwrap_or(SCOPE_UNIVERSE),
+        ..route::Route::to(*dst)
+    }
+}
+
+fn first_gateway(result: &AddResult, v4: bool) -> Option<IpAddr> {
+    result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
+}

@@ -1,0 +1,197 @@
+//! The attachment record: what one plugin made for one attachment, written whole before the first change in the kernel,
+//! so that DEL needs neither the namespace nor `prevResult` nor a config, and a killed ADD can be undone.
+//!
+//! `/run/tenon/attach/<network>/<plugin>/<hash>` holds it; while the ADD runs the name ends in `.pending`. It goes with the
+//! boot, as the namespaces and links do. Files appear and change by rename(2), and nothing is synced: a record that a
+//! crash of the machine tore is gone with `/run`. A directory that can be removed is a network without attachments, so
+//! that nobody counts them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use cni::names::{Attachment, NetworkName};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// What is on disk: the key in full, since the file's name only holds its hash, and the plugin's own data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record<T> {
+    pub attachment: Attachment,
+    pub data: T,
+}
+
+/// Whether the ADD that wrote the record got to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The ADD still runs, or was killed.
+    Pending,
+    Complete,
+}
+
+/// A failure to read or write a record.
+#[derive(Debug, thiserror::Error)]
+#[error("{act} attachment record {}", path.display())]
+pub struct Error {
+    act: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// The records of one plugin on one network.
+#[derive(Debug, Clone)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// The records of the plugin with this type name. Nothing is read yet.
+    pub fn of(plugin: &str, network: &NetworkName) -> Self {
+        Self::below(Path::new(DIRECTORY), plugin, network)
+    }
+
+    fn below(root: &Path, plugin: &str, network: &NetworkName) -> Self {
+        Self { dir: root.join(network.as_str()).join(plugin) }
+    }
+
+    /// The records of the plugin on every network of this node that has any.
+    pub fn of_every_network(plugin: &str) -> Result<Vec<Self>, Error> {
+        let root = Path::new(DIRECTORY);
+        Ok(list(root)?.into_iter().map(|network| Self { dir: root.join(network).join(plugin) }).collect())
+    }
+
+    /// Writes the record before the first change is made. Replaces an older one.
+    pub fn begin<T: Serialize>(&self, attachment: &Attachment, data: &T) -> Result<(), Error> {
+        let path = self.path(attachment, State::Pending);
+        let text = serde_json::to_vec(&Borrowed { attachment, data });
+        let written = text.map_err(io::Error::from).and_then(|text| self.write(&path, &text));
+        written.map_err(|source| Error { act: "write", path, source })
+    }
+
+    /// Marks the record's ADD as done.
+    pub fn complete(&self, attachment: &Attachment) -> Result<(), Error> {
+        let path = self.path(attachment, State::Complete);
+        fs::rename(self.path(attachment, State::Pending), &path).map_err(|source| Error {
+            act: "complete",
+            path,
+            source,
+        })
+    }
+
+    /// The record of an attachment, if there is one. One that can't be read as a `T` (torn, or of another version) is
+    /// reported in the log and counts as absent: DEL then goes by the names it can derive.
+    pub fn find<T: DeserializeOwned>(&self, attachment: &Attachment) -> Result<Option<(State, T)>, Error> {
+        for state in [State::Pending, State::Complete] {
+            if let Some(record) = read::<T>(&self.path(attachment, state))?
+                && record.attachment == *attachment
+            {
+                return Ok(Some((state, record.data)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the record; accepts that there is none.
+    pub fn remove(&self, attachment: &Attachment) -> Result<(), Error> {
+        for state in [State::Pending, State::Complete] {
+            let path = self.path(attachment, state);
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error { act: "remove", path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the empty directory of a network without attachments. True when this call did it: what the network's
+    /// attachments shared can go. Decide so only under the network's lock, see [`crate::lock`].
+    pub fn retire(&self) -> Result<bool, Error> {
+        match fs::remove_dir(&self.dir) {
+            Ok(()) => {}
+            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                return Ok(false);
+            }
+            Err(source) => return Err(Error { act: "retire", path: self.dir.clone(), source }),
+        }
+        if let Some(network) = self.dir.parent() {
+            // Other plugins may have records of the network.
+            let _ = fs::remove_dir(network);
+        }
+        Ok(true)
+    }
+
+    /// Every readable record, in the order of their keys. For GC, CHECK and whoever removes the last object of a network:
+    /// reads one file an attachment.
+    pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<Record<T>>, Error> {
+        let mut records = Vec::new();
+        for name in list(&self.dir)? {
+            if !name.ends_with(TEMPORARY)
+                && let Some(record) = read::<T>(&self.dir.join(name))?
+            {
+                records.push(record);
+            }
+        }
+        records.sort_by(|a, b| a.attachment.cmp(&b.attachment));
+        Ok(records)
+    }
+
+    fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
+        // No two calls for one attachment run at once (CNI 1.1.0, section 2), so the temporary name is its own.
+        let temporary = path.with_extension(&TEMPORARY[1..]);
+        let written = fs::write(&temporary, text).or_else(|err| {
+            if err.kind() != io::ErrorKind::NotFound {
+                return Err(err);
+            }
+            // A network's first attachment, or one that meets the removal of the last.
+            fs::create_dir_all(&self.dir)?;
+            fs::write(&temporary, text)
+        });
+        written.and_then(|()| fs::rename(&temporary, path))
+    }
+
+    fn path(&self, attachment: &Attachment, state: State) -> PathBuf {
+        let pending = if state == State::Pending { PENDING } else { "" };
+        self.dir.join(format!("{}{pending}", attachment.hash(HASH_DIGITS)))
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<Record<T>>, Error> {
+    let text = match fs::read(path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|source| Error { act: "read", path: path.to_owned(), source })?,
+    };
+    match serde_json::from_slice(&text) {
+        Ok(record) => Ok(Some(record)),
+        Err(err) => {
+            log::warn!("attachment record {}: {err}; going on without it", path.display());
+            Ok(None)
+        }
+    }
+}
+
+/// The names in a directory; none when it isn't there.
+fn list(dir: &Path) -> Result<Vec<String>, Error> {
+    let fail = |source| Error { act: "list", path: dir.to_owned(), source };
+    let entries = match fs::read_dir(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(fail)?,
+    };
+    entries.map(|entry| Ok(entry.map_err(fail)?.file_name().to_string_lossy().into_owned())).collect()
+}
+
+#[derive(Serialize)]
+struct Borrowed<'a, T> {
+    attachment: &'a Attachment,
+    data: &'a T,
+}
+
+const DIRECTORY: &str = "/run/tenon/attach";
+const PENDING: &str = ".pending";
+const TEMPORARY: &str = ".new";
+/// 128 bits.
+const HASH_DIGITS: usize = 32;
+
+#[cfg(test)]
+mod tests;
