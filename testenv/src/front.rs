@@ -6,15 +6,18 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 mod cargo;
+mod demo;
 mod install;
 mod packages;
+mod root;
 mod suite;
 mod test;
 
 /// Name, arguments, what it does, and its code.
 type Command = (&'static str, &'static str, &'static str, fn(&[String]) -> anyhow::Result<ExitCode>);
 
-const COMMANDS: [Command; 2] = [
+const COMMANDS: [Command; 3] = [
+    ("demo", "", "show containers on a network of the built plugins, in a lab; needs no root", demo::run),
     ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
     ("install", "--dir DIR", "build for release and put every plugin, and netctl, into DIR", install::run),
 ];

@@ -182,6 +182,8 @@ impl Lab {
         for (ns, link, host) in [(&self.host, name, 1), (&outside, "in0", 254)] {
             ns.add_address(link, &format!("198.51.100.{host}/24"));
             ns.add_address(link, &format!("2001:db8:1::{host}/64"));
+            // Neighbours answer only once the link-local address is certain: a second that no test needs.
+            ns.set_sysctl(&format!("net.ipv6.conf.{link}.accept_dad"), "0");
             ns.set_up(link);
         }
         let gateways = [("0.0.0.0/0", "198.51.100.254"), ("::/0", "2001:db8:1::254")];
@@ -203,6 +205,19 @@ impl Lab {
         self.allow(&format!("link {name}"));
         self.allow(&format!("dev {name}"));
         self.allow_forwarding();
+    }
+
+    /// Names what leases leave by design: the directory of network `name`, its lock and its last reserved addresses,
+    /// and the directories of the suite's own state, though no file in them.
+    pub fn allow_state(&self, name: &str) {
+        let leases = format!("/var/lib/cni/networks/{name}");
+        self.allow("dir /var/lib/cni/networks");
+        self.allow(&format!("dir {leases}"));
+        self.allow(&format!("file {leases}/lock"));
+        for range in 0..4 {
+            self.allow(&format!("file {leases}/last_reserved_ip.{range}"));
+        }
+        self.allow("dir /run/tenon");
     }
 
     /// Names what switching on forwarding for either family changes.

@@ -5,6 +5,7 @@ pub mod echo;
 pub mod lab;
 mod links;
 pub mod ns;
+pub mod picture;
 pub mod ping;
 pub mod plugin;
 mod rtnl;

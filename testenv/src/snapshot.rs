@@ -119,19 +119,26 @@ fn walk(dir: &Path, except: &[PathBuf], each: &mut impl FnMut(&Path, bool)) {
 
 /// The nft ruleset, each line behind its table and chain. Empty where there is no nft: then it is not compared.
 fn ruleset() -> BTreeSet<String> {
-    let Ok(output) = Command::new("nft").args(["-s", "list", "ruleset"]).output() else {
-        return BTreeSet::new();
-    };
-    let mut inside: Vec<String> = Vec::new();
-    let mut lines = BTreeSet::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines().map(str::trim).filter(|line| !line.is_empty())
-    {
+    let output = Command::new("nft").args(["-s", "list", "ruleset"]).output();
+    output.map_or_else(|_| BTreeSet::new(), |output| ruleset_lines(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn ruleset_lines(text: &str) -> BTreeSet<String> {
+    let (mut inside, mut lines) = (Vec::<String>::new(), BTreeSet::new());
+    let mut rest = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    while let Some(line) = rest.next() {
         if line == "}" {
             inside.pop();
             continue;
         }
-        let opened = line.strip_suffix(" {").filter(|head| !head.ends_with('='));
-        inside.push(opened.unwrap_or(line).to_string());
+        let mut whole = line.to_string();
+        // The elements of a set go over several lines.
+        while whole.starts_with("elements = {") && !whole.ends_with('}') {
+            let Some(more) = rest.next() else { break };
+            whole = format!("{whole} {more}");
+        }
+        let opened = whole.strip_suffix(" {").map(ToString::to_string);
+        inside.push(opened.clone().unwrap_or(whole));
         lines.insert(format!("nft {}", inside.join(" : ")));
         if opened.is_none() {
             inside.pop();

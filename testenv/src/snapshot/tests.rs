@@ -36,3 +36,18 @@ fn an_exception_names_whole_words() {
     check("sysctl net.ipv4.ip_forward", "sysctl net.ipv4.ip_forward", true);
     check("sysctl net.ipv4.ip_forward", "sysctl net.ipv4.ip_forward_update_priority", false);
 }
+
+#[test]
+fn a_ruleset_is_told_line_by_line() {
+    let text = "table inet t {\n\tset s {\n\t\ttype ipv4_addr\n\t\telements = { 192.0.2.1,\n\t\t\t     192.0.2.2 }\n\t}\n\n\
+                \tchain c {\n\t\tip saddr { 192.0.2.1, 192.0.2.2 } accept\n\t}\n}\n";
+    let expected = [
+        "nft table inet t",
+        "nft table inet t : chain c",
+        "nft table inet t : chain c : ip saddr { 192.0.2.1, 192.0.2.2 } accept",
+        "nft table inet t : set s",
+        "nft table inet t : set s : elements = { 192.0.2.1, 192.0.2.2 }",
+        "nft table inet t : set s : type ipv4_addr",
+    ];
+    assert_eq!(ruleset_lines(text).into_iter().collect::<Vec<_>>(), expected);
+}
