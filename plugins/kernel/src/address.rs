@@ -1,14 +1,14 @@
 //! IP addresses of links. Knows no link but by its index.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressHeader, AddressMessage},
 };
 use nix::errno::Errno;
@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     link::{Dev, LinkIndex},
     netlink::{Netlink, Request},
+    route::family,
 };
 
 /// Whether the kernel probes for another owner of an IPv6 address before it is used (RFC 4862, section 5.4).
@@ -43,6 +44,8 @@ pub struct Address {
     pub flags: u32,
     /// The IPv4 label, by default the name of the link.
     pub label: Option<String>,
+    /// The IPv4 broadcast address.
+    pub broadcast: Option<Ipv4Addr>,
 }
 
 impl Address {
@@ -114,10 +117,6 @@ fn header(dev: &Dev, network: IpNetwork) -> AddressHeader {
     }
 }
 
-pub(crate) fn family(ip: IpAddr) -> AddressFamily {
-    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
-}
-
 /// The addresses of one link.
 pub fn list(nl: &mut Netlink, dev: &Dev) -> Result<Vec<Address>> {
     dump(nl, dev.index.into(), &format!("list addresses of {}", dev.name))
@@ -138,12 +137,13 @@ fn dump(nl: &mut Netlink, index: u32, act: &str) -> Result<Vec<Address>> {
 fn decode(message: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     let mut flags = u32::from(message.header.flags.bits());
-    let (mut local, mut address, mut label) = (None, None, None);
+    let (mut local, mut address, mut label, mut broadcast) = (None, None, None, None);
     for attribute in message.attributes {
         match attribute {
             AddressAttribute::Local(ip) => local = Some(ip),
             AddressAttribute::Address(ip) => address = Some(ip),
             AddressAttribute::Label(text) => label = Some(text),
+            AddressAttribute::Broadcast(ip) => broadcast = Some(ip),
             AddressAttribute::Flags(all) => flags = all.bits(),
             _ => {}
         }
@@ -156,6 +156,7 @@ fn decode(message: RouteNetlinkMessage) -> Option<Address> {
         scope: message.header.scope.into(),
         flags,
         label,
+        broadcast,
     })
 }
 
@@ -170,26 +171,21 @@ pub fn wait_settled(nl: &mut Netlink, dev: &Dev, timeout: Duration) -> Result<()
 }
 
 fn settle(nl: &mut Netlink, dev: &Dev, deadline: Instant) -> Result<()> {
-    let mut news = list(nl, dev)?;
-    let mut waiting: Vec<IpNetwork> = Vec::new();
     loop {
-        for address in news {
-            if address.is_duplicate() {
-                let act = format!("use address {} on {}", address.network, dev.name);
-                return Err(Error::new(act, Errno::EADDRINUSE));
-            }
-            waiting.retain(|network| *network != address.network);
-            if address.is_tentative() {
-                waiting.push(address.network);
-            }
+        let addresses = match list(nl, dev) {
+            Err(err) if err.is_overrun() => continue,
+            addresses => addresses?,
+        };
+        if let Some(taken) = addresses.iter().find(|address| address.is_duplicate()) {
+            let act = format!("use address {} on {}", taken.network, dev.name);
+            return Err(Error::new(act, Errno::EADDRINUSE));
         }
-        let Some(first) = waiting.first() else { return Ok(()) };
+        let Some(waiting) = addresses.iter().find(|address| address.is_tentative()) else { return Ok(()) };
         if Instant::now() >= deadline {
-            let act = format!("wait for duplicate address detection of {first} on {}", dev.name);
+            let act = format!("wait for duplicate detection of {} on {}", waiting.network, dev.name);
             return Err(Error::new(act, Errno::ETIMEDOUT));
         }
-        let events = nl.event(deadline)?;
-        news = events.into_iter().filter_map(decode).filter(|address| address.link == dev.index).collect();
+        nl.wait_readable(deadline)?;
     }
 }
 

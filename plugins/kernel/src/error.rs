@@ -84,6 +84,11 @@ impl Error {
         matches!(self.raw_os_error(), Some(libc::EBUSY | libc::EADDRINUSE))
     }
 
+    /// More came in than the receive queue holds, and some is lost: what was heard has to be asked for again.
+    pub fn is_overrun(&self) -> bool {
+        self.raw_os_error() == Some(libc::ENOBUFS)
+    }
+
     /// Time ran out while waiting.
     pub fn is_timeout(&self) -> bool {
         self.kind() == io::ErrorKind::TimedOut

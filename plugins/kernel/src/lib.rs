@@ -9,14 +9,23 @@
 //! namespace only inside [`netns::Netns::run`].
 
 pub mod address;
+pub mod announce;
+pub mod boot;
 pub mod bridge;
+pub mod bridge_vlan;
 pub mod error;
+pub mod fdb;
+pub mod forwarding;
 pub mod link;
 pub mod mac;
 pub mod macvlan;
+pub mod neighbour;
 mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod route;
+pub mod rule;
+pub mod sysctl;
 pub mod veth;
+pub mod vxlan;

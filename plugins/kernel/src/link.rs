@@ -5,7 +5,11 @@ pub mod change;
 pub mod create;
 mod decode;
 
-use std::fmt;
+use std::{
+    fmt,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -146,7 +150,7 @@ pub enum Kind {
         /// UDP port.
         port: u16,
         /// The source address of the outer packet.
-        local: Option<std::net::IpAddr>,
+        local: Option<IpAddr>,
         /// The link that the outer packets leave by.
         dev: Option<LinkIndex>,
         /// It learns addresses from packets.
@@ -154,6 +158,20 @@ pub enum Kind {
     },
     /// Any other, by the kernel's name (`vlan`, `ipvlan`, `tun`, `dummy`).
     Other(String),
+}
+
+impl Kind {
+    /// The kernel's name of it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Bridge { .. } => "bridge",
+            Self::Veth => "veth",
+            Self::Macvlan(_) => "macvlan",
+            Self::Macvtap(_) => "macvtap",
+            Self::Vxlan { .. } => "vxlan",
+            Self::Other(name) => name,
+        }
+    }
 }
 
 /// A bridge's settings of one port (`IFLA_BRPORT_*`).
@@ -299,13 +317,12 @@ pub fn list_ports(nl: &mut Netlink, master: &Dev) -> Result<Vec<Link>> {
 /// The links of a kind, by the kernel's name of it (`veth`, `bridge`, `vxlan`).
 pub fn list_kind(nl: &mut Netlink, kind: &str) -> Result<Vec<Link>> {
     let mut message = LinkMessage::default();
-    let kind = InfoKind::Other(kind.to_owned());
-    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]));
-    match dump(nl, message, "list links") {
-        // A kind whose module was never loaded.
-        Err(err) if err.is_unsupported() => Ok(Vec::new()),
-        links => links,
-    }
+    let info = LinkInfo::Kind(InfoKind::Other(kind.to_owned()));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![info]));
+    let mut links = dump(nl, message, &format!("list links of kind {kind}"))?;
+    // A kind that the kernel does not know does not restrict it.
+    links.retain(|link| link.kind.as_ref().is_some_and(|found| found.name() == kind));
+    Ok(links)
 }
 
 fn dump(nl: &mut Netlink, mut message: LinkMessage, act: &str) -> Result<Vec<Link>> {
@@ -324,6 +341,33 @@ pub fn create(nl: &mut Netlink, request: Request, name: &str) -> Result<Link> {
     match answers.failures.into_iter().next() {
         Some((_, error)) => Err(error),
         None => first(answers.replies, act),
+    }
+}
+
+/// Waits until a link is up and has carrier, which a veth gets a moment after both ends are up. It is an error if that
+/// does not happen within `timeout`, or if the link goes.
+pub fn wait_running(nl: &mut Netlink, dev: &Dev, timeout: Duration) -> Result<Link> {
+    let deadline = Instant::now() + timeout;
+    nl.subscribe(RTNLGRP_LINK)?;
+    let running = running(nl, dev, deadline);
+    nl.unsubscribe(RTNLGRP_LINK)?;
+    running
+}
+
+fn running(nl: &mut Netlink, dev: &Dev, deadline: Instant) -> Result<Link> {
+    loop {
+        let link = match by_index(nl, dev.index) {
+            Err(err) if err.is_overrun() => continue,
+            link => link?,
+        };
+        // The operational state is what the bridge above looks at, and it follows the flag.
+        if link.is_running() && matches!(link.operstate, OperState::Up | OperState::Unknown) {
+            return Ok(link);
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::new(format!("wait for link {} to run", dev.name), Errno::ETIMEDOUT));
+        }
+        nl.wait_readable(deadline)?;
     }
 }
 
@@ -390,3 +434,4 @@ pub fn missing(name: &str) -> Error {
 }
 
 const IFLA_ALT_IFNAME: u16 = 53;
+const RTNLGRP_LINK: u32 = 1;

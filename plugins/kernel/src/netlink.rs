@@ -265,9 +265,20 @@ impl Netlink {
                 }
                 Ok((length, _)) => return Ok(length),
                 Err(err) if err.kind() == ErrorKind::Interrupted => {}
-                Err(err) => return Err(Error::new(act, err)),
+                Err(err) => {
+                    let error = Error::new(act, err);
+                    if error.is_overrun() {
+                        self.drain();
+                    }
+                    return Err(error);
+                }
             }
         }
+    }
+
+    /// Empties the queue, so that the answer to the next request finds room.
+    fn drain(&mut self) {
+        while self.socket.recv_from(&mut &mut self.incoming[..], libc::MSG_DONTWAIT).is_ok() {}
     }
 
     /// Starts to receive what the kernel tells `group` (`RTNLGRP_*`, include/uapi/linux/rtnetlink.h). Events that
@@ -281,10 +292,11 @@ impl Netlink {
         self.socket.drop_membership(group).map_err(|err| Error::new("unsubscribe from netlink events", err))
     }
 
-    /// The events of the next datagram, or none when `deadline` passes first.
+    /// The events of the next datagram, or none when `deadline` passes first. When some were lost for want of room the
+    /// error says so ([`Error::is_overrun`]), and the state has to be listed again.
     pub fn event(&mut self, deadline: Instant) -> Result<Vec<RouteNetlinkMessage>> {
-        let act = "wait for netlink events";
-        if !self.readable(deadline).map_err(|err| Error::new(act, err))? {
+        let act = "read netlink events";
+        if !self.wait_readable(deadline)? {
             return Ok(Vec::new());
         }
         let length = self.receive(act)?;
@@ -295,7 +307,9 @@ impl Netlink {
             .collect()
     }
 
-    fn readable(&self, deadline: Instant) -> nix::Result<bool> {
+    /// Waits until an event is there, and leaves it there; false when `deadline` passes first. The next request drops
+    /// what is queued, so "ask, then wait, then ask again" misses nothing.
+    pub fn wait_readable(&self, deadline: Instant) -> Result<bool> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // Rounded up, so that the last fraction of a millisecond is waited for and not spun away.
@@ -306,7 +320,7 @@ impl Netlink {
                 Ok(0) if Instant::now() >= deadline => return Ok(false),
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => return Ok(true),
-                Err(err) => return Err(err),
+                Err(err) => return Err(Error::new("wait for netlink events", err)),
             }
         }
     }

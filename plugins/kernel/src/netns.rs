@@ -126,7 +126,10 @@ impl Netns {
                 .spawn_scoped(scope, inside)
                 .map_err(|err| Error::new(act(), err))?;
             match worker.join() {
-                Ok(result) => result.map_err(|errno| Error::new(act(), errno)),
+                Ok(result) => result.map_err(|errno| {
+                    let other_kind = errno == Errno::EINVAL;
+                    Error::with_extack(act(), errno, other_kind.then(|| "it is no network namespace".into()))
+                }),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })

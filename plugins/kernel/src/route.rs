@@ -13,7 +13,6 @@ use netlink_packet_route::{
 };
 
 use crate::{
-    address::family,
     error::{Error, Result},
     link::LinkIndex,
     netlink::{Netlink, Request},
@@ -171,6 +170,10 @@ impl From<Family> for AddressFamily {
             Family::V6 => Self::Inet6,
         }
     }
+}
+
+pub(crate) fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { Family::V4.into() } else { Family::V6.into() }
 }
 
 /// The routes of one family. A table that was never used is empty.

@@ -2,6 +2,20 @@
 
 // `cfg(test)` is what tells clippy that these are tests.
 #[cfg(test)]
+mod addresses;
+#[cfg(test)]
+mod bridges;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod links;
+#[cfg(test)]
+mod neighbours;
+#[cfg(test)]
+mod netlink;
+#[cfg(test)]
+mod netns;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod sysctls;
