@@ -12,4 +12,5 @@ pub mod host_bridge;
 pub mod lock;
 pub mod mtu;
 pub mod record;
+pub mod ruleset;
 pub mod veth;

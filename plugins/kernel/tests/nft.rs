@@ -13,6 +13,7 @@ use kernel::{
         Nft,
         batch::Batch,
         element::{Data, Element},
+        is_overtaken,
         rule::{Field, Rule, Verdict},
         table::{ChainKind, Family, Hook, Set, Table},
         value::{Type, Value},
@@ -76,36 +77,7 @@ fn mac(text: &str) -> Value {
     Value::Mac(text.parse().unwrap())
 }
 
-#[test]
-fn sets_of_every_type() {
-    let build: fn(&mut Batch) = |batch| {
-        batch.ensure_table(TABLE);
-        let mut fill = |set: Set<'_>, elements: &[Element]| {
-            batch.add_set(set);
-            batch.add_elements(set, elements);
-        };
-        fill(TABLE.set("of_ip4", &[Type::Ip4]), &[Element::new([ip("10.1.0.5")]).commented("net/ctr/eth0")]);
-        fill(TABLE.set("of_ip6", &[Type::Ip6]), &[Element::new([ip("fd00::5")])]);
-        fill(TABLE.set("of_ether", &[Type::Ether]), &[Element::new([mac("02:00:00:00:00:01")])]);
-        fill(TABLE.set("of_protocol", &[Type::Protocol]), &[Element::new([Value::Protocol(132)])]);
-        fill(TABLE.set("of_port", &[Type::Port]), &[Element::new([Value::Port(8080)])]);
-        fill(TABLE.set("of_mark", &[Type::Mark]), &[Element::new([Value::Mark(0x2000)])]);
-        fill(TABLE.set("of_ifname", &[Type::Ifname]), &[Element::new([ifname("cni0")])]);
-        fill(
-            TABLE.set("of_all", &[Type::Ifname, Type::Ip4, Type::Protocol, Type::Port, Type::Ether]),
-            &[Element::new([
-                ifname("cni0"),
-                ip("10.1.0.5"),
-                Value::Protocol(6),
-                Value::Port(80),
-                mac("02:00:00:00:00:01"),
-            ])],
-        );
-    };
-    check(
-        "sets_of_every_type",
-        build,
-        r#"
+const SETS: &str = r#"
 table inet test {
 	set of_ip4 {
 		type ipv4_addr
@@ -147,8 +119,35 @@ table inet test {
 		elements = { "cni0" . 10.1.0.5 . tcp . 80 . 02:00:00:00:00:01 }
 	}
 }
-"#,
-    );
+"#;
+
+#[test]
+fn sets_of_every_type() {
+    let build: fn(&mut Batch) = |batch| {
+        batch.ensure_table(TABLE);
+        let mut fill = |set: Set<'_>, elements: &[Element]| {
+            batch.add_set(set);
+            batch.add_elements(set, elements);
+        };
+        fill(TABLE.set("of_ip4", &[Type::Ip4]), &[Element::new([ip("10.1.0.5")]).commented("net/ctr/eth0")]);
+        fill(TABLE.set("of_ip6", &[Type::Ip6]), &[Element::new([ip("fd00::5")])]);
+        fill(TABLE.set("of_ether", &[Type::Ether]), &[Element::new([mac("02:00:00:00:00:01")])]);
+        fill(TABLE.set("of_protocol", &[Type::Protocol]), &[Element::new([Value::Protocol(132)])]);
+        fill(TABLE.set("of_port", &[Type::Port]), &[Element::new([Value::Port(8080)])]);
+        fill(TABLE.set("of_mark", &[Type::Mark]), &[Element::new([Value::Mark(0x2000)])]);
+        fill(TABLE.set("of_ifname", &[Type::Ifname]), &[Element::new([ifname("cni0")])]);
+        fill(
+            TABLE.set("of_all", &[Type::Ifname, Type::Ip4, Type::Protocol, Type::Port, Type::Ether]),
+            &[Element::new([
+                ifname("cni0"),
+                ip("10.1.0.5"),
+                Value::Protocol(6),
+                Value::Port(80),
+                mac("02:00:00:00:00:01"),
+            ])],
+        );
+    };
+    check("sets_of_every_type", build, SETS);
 }
 
 #[test]
@@ -241,6 +240,32 @@ table inet test {
     );
 }
 
+const RULES: &str = r#"
+table inet test {
+	set exempt4 {
+		type ifname . ipv4_addr . ipv4_addr
+	}
+
+	set exempt6 {
+		type ifname . ipv6_addr . ipv6_addr
+	}
+
+	map verdicts {
+		type ifname : verdict
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark != 0x00000001 drop
+		iifname . ip saddr . ip daddr & 255.255.128.0 @exempt4 return
+		iifname . ip6 saddr . ip6 daddr & ffff:ffff:ffff:ffff:: != @exempt6 counter packets 0 bytes 0 masquerade comment "why not"
+		ip daddr 224.0.0.0/4 counter packets 0 bytes 0
+		ip6 saddr fd00::1 ip6 daddr != ff00::/8 accept
+		oifname vmap @verdicts
+	}
+}
+"#;
+
 #[test]
 fn rules() {
     let build: fn(&mut Batch) = |batch| {
@@ -282,35 +307,7 @@ fn rules() {
         batch.append_rule(rule().verdict_map(&[Field::Oifname.into()], verdicts));
         batch.insert_rule(rule().not_equal(Field::Mark, &Value::Mark(1)).verdict(Verdict::Drop));
     };
-    check(
-        "rules",
-        build,
-        r#"
-table inet test {
-	set exempt4 {
-		type ifname . ipv4_addr . ipv4_addr
-	}
-
-	set exempt6 {
-		type ifname . ipv6_addr . ipv6_addr
-	}
-
-	map verdicts {
-		type ifname : verdict
-	}
-
-	chain postrouting {
-		type nat hook postrouting priority srcnat; policy accept;
-		meta mark != 0x00000001 drop
-		iifname . ip saddr . ip daddr & 255.255.128.0 @exempt4 return
-		iifname . ip6 saddr . ip6 daddr & ffff:ffff:ffff:ffff:: != @exempt6 counter packets 0 bytes 0 masquerade comment "why not"
-		ip daddr 224.0.0.0/4 counter packets 0 bytes 0
-		ip6 saddr fd00::1 ip6 daddr != ff00::/8 accept
-		oifname vmap @verdicts
-	}
-}
-"#,
-    );
+    check("rules", build, RULES);
 }
 
 #[test]
@@ -421,7 +418,7 @@ fn generation_guards_a_batch() {
         let generation = nft.generation().unwrap();
         nft.commit(ensure().only_at(generation)).unwrap();
         let error = nft.commit(ensure().only_at(generation)).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(nix::libc::ERESTART));
+        assert!(is_overtaken(&error));
         let generation = nft.generation().unwrap();
         nft.commit(ensure().only_at(generation)).unwrap();
         remove_table(&mut nft);

@@ -1,20 +1,25 @@
 //! Reading the ruleset back: for CHECK, GC, repair and people, never to decide what ADD and DEL write.
 
+use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_netfilter::{
     NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        ChainAttribute, ChainMessage, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
-        SetAttribute, SetElementList, SetMessage, TableAttribute, TableMessage,
+        ChainAttribute, ChainMessage, ExpressionAttribute, Expressions, ListAttribute, Lookup,
+        NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetMessage,
+        TableAttribute, TableMessage,
     },
 };
+
+use nix::errno::Errno;
 
 use super::{
     Nft,
     batch::of_set,
     comment,
-    element::Element,
+    element::{Element, key_attributes},
     request,
     table::{Chain, Set, Table},
+    value::{Value, display},
 };
 use crate::error::Result;
 
@@ -29,6 +34,28 @@ pub struct ListedRule {
     pub comment: Option<String>,
     /// All else that the kernel says of it.
     pub attributes: Vec<RuleAttribute>,
+}
+
+impl ListedRule {
+    /// Names of the sets and maps that the rule looks into.
+    pub fn lookups(&self) -> impl Iterator<Item = &str> {
+        let lists = self.attributes.iter().filter_map(|attribute| match attribute {
+            RuleAttribute::Expressions(expressions) => Some(expressions),
+            _ => None,
+        });
+        let parts = lists.flatten().filter_map(|expression| match expression {
+            ListAttribute::Element(parts) => Some(parts),
+            _ => None,
+        });
+        let lookups = parts.flatten().filter_map(|part| match part {
+            ExpressionAttribute::Data(Expressions::Lookup(lookup)) => Some(lookup),
+            _ => None,
+        });
+        lookups.flatten().filter_map(|attribute| match attribute {
+            Lookup::Set(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
 }
 
 impl Nft {
@@ -91,20 +118,17 @@ impl Nft {
     pub fn elements(&mut self, set: Set<'_>) -> Result<Vec<Element>> {
         let message = NfTablesMessage::GetSetElement(of_set(set, vec![]));
         let answers = self.dump(set.table.family.into(), message, &format!("list elements of set {set}"));
-        let lists = or_none(answers)?.into_iter().flat_map(|answer| match answer {
-            NfTablesMessage::NewSetElement(message) => message.attributes,
-            _ => vec![],
-        });
-        let elements = lists.flat_map(|list| match list {
-            SetElementList::Elements(elements) => elements,
-            _ => vec![],
-        });
-        Ok(elements
-            .filter_map(|element| match element {
-                ListAttribute::Element(attributes) => Element::parse(set, &attributes),
-                _ => None,
-            })
-            .collect())
+        Ok(elements(set, or_none(answers)?.into_iter()).collect())
+    }
+
+    /// The element of this key, if it is there; costs the same in a set of any size.
+    pub fn find_element(&mut self, set: Set<'_>, key: &[Value]) -> Result<Option<Element>> {
+        let message = NfTablesMessage::GetSetElement(of_set(set, key_attributes(set, key)));
+        match self.socket.request(&request(set.table.family.into(), message), NLM_F_ACK) {
+            Err(e) if e.source.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(None),
+            Err(e) => Err(e.into_error(format!("find {} in set {set}", display(key)))),
+            Ok(answers) => Ok(elements(set, answers.into_iter().filter_map(nf_tables)).next()),
+        }
     }
 
     /// Rules of a chain in their order; none when it is not there.
@@ -133,6 +157,21 @@ impl Nft {
         let answers = self.socket.dump(&request(family, message), act)?;
         Ok(answers.into_iter().filter_map(nf_tables).collect())
     }
+}
+
+fn elements(set: Set<'_>, answers: impl Iterator<Item = NfTablesMessage>) -> impl Iterator<Item = Element> {
+    let lists = answers.flat_map(|answer| match answer {
+        NfTablesMessage::NewSetElement(message) => message.attributes,
+        _ => vec![],
+    });
+    let elements = lists.flat_map(|list| match list {
+        SetElementList::Elements(elements) => elements,
+        _ => vec![],
+    });
+    elements.filter_map(move |element| match element {
+        ListAttribute::Element(attributes) => Element::parse(set, &attributes),
+        _ => None,
+    })
 }
 
 fn nf_tables(message: NetfilterMessage) -> Option<NfTablesMessage> {

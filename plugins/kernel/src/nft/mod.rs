@@ -89,6 +89,11 @@ impl Nft {
     }
 }
 
+/// Whether a batch was refused because somebody changed the ruleset after the generation that it was meant for.
+pub fn is_overtaken(error: &Error) -> bool {
+    error.raw_os_error() == Some(Errno::ERESTART as i32)
+}
+
 fn request(family: NetfilterProtoFamily, message: NfTablesMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
 }

@@ -1,0 +1,181 @@
+//! What an attachment has in the tables: computed first, then put in, taken out or looked for as a whole.
+//!
+//! An address may be given out again while a stale DEL of its last holder is still to come. Taking it out by key alone
+//! would hit the new holder. So a map says whose each address is, and DEL opens with "let it be mine": where it is not,
+//! the kernel refuses the element for its other data, and the batch as a whole does nothing. No reading, no race.
+
+use std::collections::BTreeSet;
+
+use kernel::{
+    error::{Error, Result},
+    nft::{Nft, batch::Batch, element::Element, is_overtaken, table::Table},
+};
+
+use super::{
+    masquerade::Masquerade,
+    schema::{Feature, INET, Place},
+    spoof_check::SpoofCheck,
+};
+
+/// The elements of one attachment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub(super) features: BTreeSet<Feature>,
+    pub(super) groups: Vec<Group>,
+}
+
+/// Elements that come and go together. The `guard` is an element of a map of owners whose data is the owner's tag: in the
+/// way of everybody else who would add or remove the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) guard: Option<(Place, Element)>,
+    pub(super) elements: Vec<(Place, Element)>,
+}
+
+impl Plan {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With connections of these addresses masqueraded.
+    #[must_use]
+    pub fn masquerade(mut self, masquerade: &Masquerade<'_>) -> Self {
+        masquerade.plan(&mut self);
+        self
+    }
+
+    /// With frames of this port checked.
+    #[must_use]
+    pub fn spoof_check(mut self, check: &SpoofCheck<'_>) -> Self {
+        check.plan(&mut self);
+        self
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Puts everything in, in one batch; what is in already is fine. Makes the features that are missing, and drives out
+    /// what a former holder of the addresses left.
+    pub fn add(&self, nft: &mut Nft) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            match nft.commit(self.addition()) {
+                Err(err) if err.is_missing() => self.make_features(nft)?,
+                Err(err) if is_taken(&err) => self.evict(nft)?,
+                done => return done,
+            }
+        }
+        nft.commit(self.addition())
+    }
+
+    /// Takes everything out that is in and still belongs to this attachment.
+    ///
+    /// Keep `nft` open until the other work of the DEL is done: closing it waits for an RCU grace period.
+    pub fn remove(&self, nft: &mut Nft) -> Result<()> {
+        match nft.commit(removal(&self.groups)) {
+            Err(err) if err.is_missing() || is_taken(&err) => {}
+            done => return done,
+        }
+        // Some of it is not there or not ours: find out which.
+        for group in &self.groups {
+            match nft.commit(removal(std::slice::from_ref(group))) {
+                Err(err) if err.is_missing() || is_taken(&err) => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What should be in the tables and is not, as text; empty when all is well. Costs the same in tables of any size.
+    pub fn missing(&self, nft: &mut Nft) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for feature in &self.features {
+            let rules = nft.rules(feature.chain())?;
+            let looked_up: BTreeSet<_> = rules.iter().flat_map(|rule| rule.lookups()).collect();
+            for place in feature.looked_up() {
+                if !looked_up.contains(place.set().name) {
+                    missing.push(format!("a rule of chain {} for set {}", feature.chain(), place.set().name));
+                }
+            }
+        }
+        let elements = self.groups.iter().flat_map(|group| group.guard.iter().chain(&group.elements));
+        for (place, element) in elements {
+            let found = nft.find_element(place.set(), &element.key)?;
+            if found.is_none_or(|found| found.data != element.data) {
+                missing.push(format!("{element} in set {}", place.set()));
+            }
+        }
+        Ok(missing)
+    }
+
+    fn addition(&self) -> Batch {
+        let mut batch = Batch::new();
+        for (place, element) in self.groups.iter().flat_map(|group| group.guard.iter().chain(&group.elements))
+        {
+            batch.ensure_elements(place.set(), std::slice::from_ref(element));
+        }
+        batch
+    }
+
+    fn make_features(&self, nft: &mut Nft) -> Result<()> {
+        for feature in &self.features {
+            match nft.commit(feature.schema()) {
+                Err(err) if err.is_exists() => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out what is in the name of another attachment under our keys: that one is gone, for the address is ours
+    /// now. The only place where ADD reads; it happens after a DEL that never came.
+    fn evict(&self, nft: &mut Nft) -> Result<()> {
+        let mut batch = Batch::new().only_at(nft.generation()?);
+        for (place, guard) in self.groups.iter().filter_map(|group| group.guard.as_ref()) {
+            let found = nft.find_element(place.set(), &guard.key)?;
+            if found.is_none_or(|found| found.data == guard.data) {
+                continue;
+            }
+            for place in places(nft, INET)? {
+                for element in nft.elements(place.set())? {
+                    if element.key.starts_with(&guard.key) {
+                        batch.remove_element(place.set(), &element.key);
+                    }
+                }
+            }
+        }
+        match nft.commit(batch) {
+            Err(err) if is_overtaken(&err) => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// Those of our sets that are there.
+pub(super) fn places(nft: &mut Nft, table: Table<'_>) -> Result<Vec<Place>> {
+    Ok(nft.sets(table)?.iter().filter_map(|name| Place::named(table, name)).collect())
+}
+
+fn removal(groups: &[Group]) -> Batch {
+    let mut batch = Batch::new();
+    for Group { guard, elements } in groups {
+        if let Some((place, element)) = guard {
+            batch.ensure_elements(place.set(), std::slice::from_ref(element));
+            batch.remove_element(place.set(), &element.key);
+        }
+        for (place, element) in elements {
+            batch.remove_element(place.set(), &element.key);
+        }
+    }
+    batch
+}
+
+/// An element of that key with other data is in: EBUSY up to Linux 5.5, EEXIST since (nft_add_set_elem).
+fn is_taken(error: &Error) -> bool {
+    error.is_exists() || error.is_busy()
+}
+
+/// Once for missing features, once for a former holder, and as much again for somebody who flushes the ruleset.
+const ATTEMPTS: usize = 4;

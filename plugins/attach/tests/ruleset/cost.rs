@@ -1,0 +1,50 @@
+//! That one attachment more costs what the first one did. The figures are printed: `--nocapture`.
+
+use std::{
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
+
+use attach::ruleset::plan::Plan;
+use kernel::nft::Nft;
+use testenv::lab;
+
+use crate::scene::{attachment, masquerade, remove_tables};
+
+fn plan(n: u32) -> Plan {
+    let address = Ipv4Addr::from(0x0a58_0000 + n);
+    masquerade(&attachment("network", &format!("{n:064}")), "cni0", &[&format!("{address}/16")])
+}
+
+/// Medians of adding and of removing one attachment.
+fn measure(nft: &mut Nft) -> (Duration, Duration) {
+    let mut times: (Vec<_>, Vec<_>) = (0..100)
+        .map(|n| {
+            let plan = plan(60_000 + n);
+            let start = Instant::now();
+            plan.add(nft).unwrap();
+            let added = start.elapsed();
+            let start = Instant::now();
+            plan.remove(nft).unwrap();
+            (added, start.elapsed())
+        })
+        .unzip();
+    times.0.sort();
+    times.1.sort();
+    (times.0[50], times.1[50])
+}
+
+#[test]
+fn one_more_costs_the_same() {
+    lab::run("one_more_costs_the_same", |_| {
+        let mut nft = Nft::open().unwrap();
+        plan(1).add(&mut nft).unwrap();
+        let empty = measure(&mut nft);
+        (1..=10_000).for_each(|n| plan(n).add(&mut nft).unwrap());
+        let full = measure(&mut nft);
+        eprintln!("add, remove with 1 attachment: {empty:?}; with 10,000: {full:?}");
+        // Linear work on 10,000 elements takes milliseconds; the rest is the noise of a busy machine.
+        assert!(full.0 < empty.0 * 3 && full.1 < empty.1 * 3, "{empty:?} became {full:?}");
+        remove_tables(&mut nft);
+    });
+}
