@@ -1,3 +1,19 @@
-//! netctl's parts, so that tests and the binary share them.
+//! The operator's tool for CNI networks: what runtimes do with them, done by hand and seen step by step.
+//!
+//! [`conf`], [`cache`] and [`runtime`] are libcni's job; [`target`] understands how people name a container;
+//! [`verb`] has one module a verb of the command line, and [`cli`] the command line itself. [`bpf`] watches packets.
 
 pub mod bpf;
+pub mod cache;
+pub mod cli;
+pub mod conf;
+pub mod exit;
+pub mod gojson;
+pub mod netns;
+pub mod output;
+pub mod paths;
+pub mod progress;
+pub mod runtime;
+pub mod target;
+pub mod term;
+pub mod verb;

@@ -11,6 +11,7 @@ pub mod args;
 pub mod decode;
 pub mod delegate;
 pub mod error;
+pub mod exec;
 pub mod log;
 pub mod names;
 pub mod request;

@@ -1,0 +1,75 @@
+//! The command line: what every verb understands, and the verbs.
+
+use std::{env, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    exit::{Exit, Failure},
+    output::Format,
+    paths::Paths,
+    term::{Color, Style},
+    verb::{self, exec},
+};
+
+/// See and repair the container networks of this node.
+#[derive(Debug, Parser)]
+#[command(name = "netctl", version, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Where the node's state is, as net.d/, results/ and networks/, in place of /etc/cni/net.d and /var/lib/cni
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Format of the reply
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// When to colour
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// No characters outside of ASCII
+    #[arg(long, global = true)]
+    pub ascii: bool,
+    /// On standard error, only what went wrong
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// The verbs; one module each in [`crate::verb`].
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a network's plugins as a container runtime does
+    Exec(exec::Exec),
+}
+
+impl Cli {
+    /// Does what the command line says.
+    pub fn run(self) -> Result<Exit, Failure> {
+        let Self { global, verb } = self;
+        let variable = |name: &str| env::var(name).ok();
+        let context = verb::Context {
+            paths: Paths::new(global.root.as_deref(), variable),
+            format: global.output,
+            style: Style::of_stderr(global.color, global.ascii, variable),
+            quiet: global.quiet,
+        };
+        match verb {
+            Verb::Exec(exec) => exec::run(exec, &context),
+        }
+    }
+}
+
+const AFTER_HELP: &str = "\
+Example:
+  netctl exec add mynet netns:blue    attach the namespace that `ip netns` calls blue to the network mynet
+
+Exit status:
+  0 fine, 1 a finding or a failed call, 2 usage, 3 could not run, 4 some checks could not be made";

@@ -1,0 +1,84 @@
+//! The reply on standard output, in the format that was asked for.
+
+use std::io::{Write, stdout};
+
+use serde_json::{Value, json};
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+/// Writes to standard output. A reader who has gone away is no error.
+pub fn write(text: &str) {
+    let mut out = stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// The document of `-o json` and `-o yaml`: `items` under a version and a kind.
+pub fn document(kind: &str, items: Vec<Value>) -> Value {
+    json!({"apiVersion": API_VERSION, "kind": kind, "items": items})
+}
+
+/// `value` as YAML, block style; its scalars are JSON's, which YAML contains.
+pub fn yaml(value: &Value) -> String {
+    let mut text = String::new();
+    append_yaml(&mut text, value, 0);
+    text
+}
+
+fn append_yaml(text: &mut String, value: &Value, depth: usize) {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(object) if !object.is_empty() => {
+            for (key, value) in object {
+                text.push_str(&format!("{indent}{}:", Value::from(key.as_str())));
+                append_nested(text, value, depth + 1);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for item in items {
+                text.push_str(&format!("{indent}-"));
+                append_nested(text, item, depth + 1);
+            }
+        }
+        scalar => text.push_str(&format!("{indent}{scalar}\n")),
+    }
+}
+
+fn append_nested(text: &mut String, value: &Value, depth: usize) {
+    let is_block = match value {
+        Value::Object(object) => !object.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
+    };
+    if is_block {
+        text.push('\n');
+        append_yaml(text, value, depth);
+    } else {
+        text.push_str(&format!(" {value}\n"));
+    }
+}
+
+const API_VERSION: &str = "netctl/v1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents() {
+        let document = document("Things", vec![json!({"a": [1, {"b": []}], "c": "x: y"})]);
+        assert_eq!(
+            document.to_string(),
+            r#"{"apiVersion":"netctl/v1","items":[{"a":[1,{"b":[]}],"c":"x: y"}],"kind":"Things"}"#
+        );
+        let expected = "\"apiVersion\": \"netctl/v1\"\n\"items\":\n  -\n    \"a\":\n      - 1\n      -\n        \"b\": []\n    \"c\": \"x: y\"\n\"kind\": \"Things\"\n";
+        assert_eq!(yaml(&document), expected);
+    }
+}
