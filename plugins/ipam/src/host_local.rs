@@ -19,7 +19,7 @@ use crate::{
     store::{Store, lease::exhausted},
 };
 
-mod config;
+pub(crate) mod config;
 use config::{Config, place};
 
 /// The plugin. It never looks into the namespace.

@@ -11,6 +11,8 @@ mod origin;
 pub mod owner;
 pub mod place;
 pub mod range;
+#[cfg(test)]
+mod readme;
 mod requested;
 mod resolv_conf;
 pub mod static_;

@@ -23,6 +23,11 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    #[cfg(test)]
+    pub(crate) fn new(host: &str, boot: &str) -> Self {
+        Self { host: host.to_owned(), boot: boot.to_owned() }
+    }
+
     pub(crate) fn of_this_boot() -> io::Result<Self> {
         let machine = fs::read("/etc/machine-id").ok().filter(|id| !id.trim_ascii().is_empty());
         let machine = machine.map_or_else(|| fs::read("/proc/sys/kernel/hostname"), Ok)?;
@@ -69,8 +74,9 @@ pub(crate) fn mark_beside(marks: &Path, address: &str, mark: &str) -> io::Result
 /// Forgets the mark beside a lease that is no more.
 pub(crate) fn unmark(marks: &Path, address: &str) {
     // Without its lease a mark says nothing, so that a failure here loses nothing.
-    let _ = fs::remove_file(marks.join(address));
-    let _ = fs::remove_dir(marks);
+    if fs::remove_file(marks.join(address)).is_ok() {
+        let _ = fs::remove_dir(marks);
+    }
 }
 
 fn read_beside(file: &Path, marks: &Path) -> Option<String> {
@@ -84,6 +90,3 @@ fn modified(metadata: &fs::Metadata) -> String {
 }
 
 const ATTRIBUTE: &str = "user.tenon.boot";
-
-#[cfg(test)]
-mod tests;

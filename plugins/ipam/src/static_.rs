@@ -9,7 +9,7 @@ use cni::{
     run::Plugin,
 };
 
-mod config;
+pub(crate) mod config;
 use config::Config;
 
 /// The plugin.
@@ -34,11 +34,9 @@ impl Plugin for Static {
             let Some(found) = previous.ips.iter().find(|ip| ip.address == address) else {
                 bail!("{at}: address {address} is not in prevResult");
             };
-            if gateway.is_some() && found.gateway != gateway {
-                bail!(
-                    "{at}: address {address} has gateway {:?} in prevResult, not {gateway:?}",
-                    found.gateway
-                );
+            if let Some(gateway) = gateway.filter(|gateway| found.gateway != Some(*gateway)) {
+                let found = found.gateway.map_or_else(|| "none".to_owned(), |gateway| gateway.to_string());
+                bail!("{at}: address {address} has gateway {found} in prevResult, not {gateway}");
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ struct NetConf {
 /// `ipam`, without its `type`. The first four are a range of their own, from before there were `ranges`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct IpamConf {
+pub(crate) struct IpamConf {
     #[serde(deserialize_with = "optional_cidr")]
     subnet: Option<IpNetwork>,
     #[serde(rename = "rangeStart", deserialize_with = "cni::decode::optional_ip")]
@@ -47,7 +47,7 @@ pub(super) struct IpamConf {
 /// `runtimeConfig`: capabilities.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct RuntimeConf {
+pub(crate) struct RuntimeConf {
     #[serde(rename = "ipRanges")]
     ip_ranges: Vec<Vec<RangeConf>>,
     ips: Vec<String>,

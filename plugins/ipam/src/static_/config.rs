@@ -24,7 +24,7 @@ struct NetConf {
 /// `ipam`, without its `type`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct IpamConf {
+pub(crate) struct IpamConf {
     addresses: Vec<AddressConf>,
     routes: Vec<Route>,
     dns: Dns,
@@ -32,7 +32,7 @@ pub(super) struct IpamConf {
 
 /// One of `addresses`. Configurations from before 1.0.0 also have a `version`, which says nothing new.
 #[derive(Debug, Deserialize)]
-pub(super) struct AddressConf {
+pub(crate) struct AddressConf {
     /// Read only when nothing replaces it.
     #[serde(default)]
     address: String,
@@ -42,7 +42,7 @@ pub(super) struct AddressConf {
 
 /// `runtimeConfig`: capabilities.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct RuntimeConf {
+pub(crate) struct RuntimeConf {
     #[serde(default)]
     ips: Vec<String>,
 }
