@@ -1,8 +1,10 @@
 //! The operator's tool for CNI networks: what runtimes do with them, done by hand and seen step by step.
 //!
 //! [`conf`], [`cache`] and [`runtime`] are libcni's job; [`target`] understands how people name a container;
-//! [`verb`] has one module a verb of the command line, and [`cli`] the command line itself. [`bpf`] watches packets.
+//! [`verb`] has one module a verb of the command line, and [`cli`] the command line itself. [`bpf`] watches packets,
+//! [`trace`] follows one, and [`agent`] does so on every node.
 
+pub mod agent;
 pub mod bpf;
 pub mod cache;
 pub mod cli;
@@ -11,9 +13,11 @@ pub mod exit;
 pub mod gojson;
 pub mod netns;
 pub mod output;
+pub mod packet;
 pub mod paths;
 pub mod progress;
 pub mod runtime;
 pub mod target;
 pub mod term;
+pub mod trace;
 pub mod verb;

@@ -1,0 +1,3 @@
+//! What runs on each node, here and behind a peer's command, and the lines it speaks.
+
+pub mod hex;
