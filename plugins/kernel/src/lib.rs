@@ -24,6 +24,7 @@ mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod qdisc;
 pub mod route;
 pub mod rule;
 pub mod sysctl;

@@ -16,6 +16,8 @@ mod netlink;
 #[cfg(test)]
 mod netns;
 #[cfg(test)]
+mod qdiscs;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod sysctls;
