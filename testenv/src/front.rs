@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 
+mod bench;
 mod cargo;
 mod demo;
 mod install;
@@ -16,9 +17,15 @@ mod test;
 /// Name, arguments, what it does, and its code.
 type Command = (&'static str, &'static str, &'static str, fn(&[String]) -> anyhow::Result<ExitCode>);
 
-const COMMANDS: [Command; 3] = [
+const COMMANDS: [Command; 4] = [
     ("demo", "", "show containers on a network of the built plugins, in a lab; needs no root", demo::run),
     ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
+    (
+        "bench",
+        "[--peer DIR] [--seconds N]",
+        "compare with the Go plugins and with the kernel's own time",
+        bench::run,
+    ),
     ("install", "--dir DIR", "build for release and put every plugin, and netctl, into DIR", install::run),
 ];
 
@@ -37,7 +44,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
 fn usage() -> String {
     let lines = COMMANDS
         .iter()
-        .map(|(name, arguments, what, _)| format!("  {:<28} {what}\n", format!("{name} {arguments}")));
+        .map(|(name, arguments, what, _)| format!("  {:<34} {what}\n", format!("{name} {arguments}")));
     format!("usage: cargo testenv COMMAND\n{}", lines.collect::<String>())
 }
 

@@ -62,8 +62,11 @@ impl Change {
     }
 }
 
-/// `what` names a line when it is in it, from the beginning of a word to the end of one.
+/// `what` names a line when it is in it, from the beginning of a word to the end of one. Empty names all.
 fn covers(what: &str, line: &str) -> bool {
+    if what.is_empty() {
+        return true;
+    }
     let edge = |text: Option<char>| text.is_none_or(|c| [' ', '/', '.'].contains(&c));
     line.match_indices(what)
         .any(|(at, _)| edge(line[..at].chars().next_back()) && edge(line[at + what.len()..].chars().next()))

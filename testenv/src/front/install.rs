@@ -17,7 +17,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         bail!("install: unexpected argument {option:?}; expected --dir DIR");
     }
     let dir = Path::new(dir);
-    let built = build()?;
+    let built = build(&suite())?;
     fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
     for program in &PROGRAMS {
         for name in program.names {
@@ -28,12 +28,19 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds every program of the suite for release: the directory that they are in.
-pub(super) fn build() -> anyhow::Result<PathBuf> {
+/// What names every program of the suite to `cargo build`.
+pub(super) fn suite() -> Vec<String> {
+    PROGRAMS
+        .iter()
+        .flat_map(|program| ["--package", program.package, "--bin", program.binary])
+        .map(String::from)
+        .collect()
+}
+
+/// Builds what `selection` names, for release: the directory that the programs are in.
+pub(super) fn build(selection: &[String]) -> anyhow::Result<PathBuf> {
     let mut arguments = vec!["build", "--release"];
-    for program in &PROGRAMS {
-        arguments.extend(["--package", program.package]);
-    }
+    arguments.extend(selection.iter().map(String::as_str));
     let mut built = cargo::target_directory()?;
     let musl = format!("{ARCH}-unknown-linux-musl");
     if has_target(&musl) {

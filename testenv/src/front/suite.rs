@@ -12,4 +12,9 @@ const fn plugin(package: &'static str, names: &'static [&'static str]) -> Progra
     Program { package, binary: names[0], names }
 }
 
-pub(super) const PROGRAMS: [Program; 2] = [plugin("bridge", &["bridge"]), plugin("netctl", &["netctl"])];
+pub(super) const PROGRAMS: [Program; 4] = [
+    plugin("bridge", &["bridge"]),
+    plugin("ipam", &["host-local"]),
+    plugin("ipam", &["static"]),
+    plugin("netctl", &["netctl"]),
+];

@@ -1,0 +1,106 @@
+//! The floor of the bench: one process that does to the kernel what an attachment needs and nothing else. Its netlink
+//! messages were prepared beforehand; it knows no CNI, and none of our crates.
+//!
+//! `floor SCRIPT NETNS LEASE CONTENT`: NETNS `-` for none; an empty CONTENT removes the lease file.
+//! A script is a row of parts: where (1 byte: 0 the host's rtnetlink, 1 the container's, 2 nftables), how many
+//! acknowledgements follow (1 byte), the length (4 bytes, little end first), and the messages.
+
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+use std::{env, io};
+
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
+use nix::sched::{CloneFlags, setns};
+
+/// The descriptor that scripts name the container's namespace by: the first that is free in a new process.
+const NETNS_FD: i32 = 3;
+const NLMSG_ERROR: u16 = 2;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            eprintln!("floor: {cause}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    let arguments: Vec<String> = env::args().collect();
+    let [_, script, netns, lease, content] = arguments.as_slice() else {
+        return Err(io::Error::other("expected SCRIPT NETNS LEASE CONTENT"));
+    };
+    let netns = if netns == "-" { None } else { Some(File::open(netns)?) };
+    if netns.as_ref().is_some_and(|netns| netns.as_raw_fd() != NETNS_FD) {
+        return Err(io::Error::other("started with descriptors open"));
+    }
+    if !content.is_empty() {
+        fs::write(lease, content)?;
+    }
+    let mut sockets = [None, None, None];
+    let script = fs::read(script)?;
+    let mut rest = script.as_slice();
+    while let [place, acks, a, b, c, d, tail @ ..] = rest {
+        let (messages, tail) = tail.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
+        let socket = match &mut sockets[usize::from(*place)] {
+            Some(socket) => socket,
+            unopened => unopened.insert(open(*place, netns.as_ref())?),
+        };
+        send(socket, messages, *acks)?;
+        rest = tail;
+    }
+    if content.is_empty() { fs::remove_file(lease) } else { Ok(()) }
+}
+
+fn open(place: u8, netns: Option<&File>) -> io::Result<Socket> {
+    match (place, netns) {
+        (0, _) => connect(NETLINK_ROUTE),
+        (1, Some(netns)) => {
+            let own = File::open("/proc/self/ns/net")?;
+            enter(netns)?;
+            let socket = connect(NETLINK_ROUTE);
+            enter(&own)?;
+            socket
+        }
+        (2, _) => connect(NETLINK_NETFILTER),
+        _ => Err(io::Error::other("no such place")),
+    }
+}
+
+fn connect(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    Ok(socket)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a process of one thread, which comes back")]
+fn enter(netns: &File) -> io::Result<()> {
+    Ok(setns(netns, CloneFlags::CLONE_NEWNET)?)
+}
+
+fn send(socket: &Socket, messages: &[u8], acks: u8) -> io::Result<()> {
+    socket.send(messages, 0)?;
+    let mut buffer = [0_u8; 4096];
+    let mut missing = acks;
+    while missing > 0 {
+        let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
+        let mut rest = &buffer[..length];
+        while let [a, b, c, d, e, f, ..] = rest {
+            let size = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+            if u16::from_le_bytes([*e, *f]) == NLMSG_ERROR {
+                let code =
+                    rest.get(16..20).and_then(|code| code.try_into().ok()).map_or(0, i32::from_le_bytes);
+                if code != 0 {
+                    return Err(io::Error::from_raw_os_error(-code));
+                }
+                missing = missing.saturating_sub(1);
+            }
+            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}
