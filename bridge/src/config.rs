@@ -25,7 +25,7 @@ pub struct NetConf {
     pub ip_masq_backend: String,
     pub mtu: Value,
     pub hairpin_mode: bool,
-    pub promisc_mode: bool,
+    pub promisc_mode: Option<bool>,
     pub vlan: i64,
     pub vlan_trunk: Vec<VlanTrunk>,
     pub preserve_default_vlan: bool,
@@ -83,7 +83,7 @@ impl Default for NetConf {
             ip_masq_backend: String::new(),
             mtu: Value::Null,
             hairpin_mode: false,
-            promisc_mode: false,
+            promisc_mode: None,
             vlan: 0,
             vlan_trunk: Vec::new(),
             preserve_default_vlan: false,
@@ -109,8 +109,8 @@ pub struct Config {
     pub masquerade: bool,
     pub mtu: Mtu,
     pub hairpin: bool,
-    /// `Some(true)` when asked for; the reference can't ask for off.
-    pub promiscuous: bool,
+    /// `None` when the configuration doesn't say.
+    pub promiscuous: Option<bool>,
     pub vlans: Vlans,
     pub check_mac_spoofing: bool,
     pub detect_duplicates: bool,
@@ -166,7 +166,9 @@ impl Config {
         };
         Ok(Self {
             mac: mac.requested()?,
-            bridge: bridge.parse().map_err(|why| Error::invalid_config("bridge", format!("{bridge:?}"), why))?,
+            bridge: bridge
+                .parse()
+                .map_err(|why| Error::invalid_config("bridge", format!("{bridge:?}"), why))?,
             gateway: match (is_default_gateway, is_gateway) {
                 (true, _) => Gateway::DefaultRouter,
                 (false, true) => Gateway::Router,
@@ -189,7 +191,8 @@ impl Config {
 
     /// The container's address when none was asked for is the attachment's own.
     pub fn container_mac(&self, attachment: &Attachment) -> MacAddr {
-        self.mac.unwrap_or_else(|| attach::hardware::derived_mac(attachment, attach::hardware::End::Container))
+        self.mac
+            .unwrap_or_else(|| attach::hardware::derived_mac(attachment, attach::hardware::End::Container))
     }
 }
 
@@ -202,7 +205,7 @@ impl Vlans {
 
 /// What can't go together, or names something unknown.
 fn check_together(conf: &NetConf) -> Result<(), Error> {
-    if conf.hairpin_mode && conf.promisc_mode {
+    if conf.hairpin_mode && conf.promisc_mode == Some(true) {
         return Err(Error::invalid_config("hairpinMode", true, "can't be set together with promiscMode"));
     }
     if conf.disable_container_interface && !conf.ipam.kind.is_empty() {
@@ -212,7 +215,11 @@ fn check_together(conf: &NetConf) -> Result<(), Error> {
     // All of them mean "masquerade": it is done through nf_tables, which lives beside rules of either backend.
     if !["", "iptables", "nftables"].contains(&conf.ip_masq_backend.as_str()) {
         let value = format!("{:?}", conf.ip_masq_backend);
-        return Err(Error::invalid_config("ipMasqBackend", value, "is neither \"iptables\" nor \"nftables\""));
+        return Err(Error::invalid_config(
+            "ipMasqBackend",
+            value,
+            "is neither \"iptables\" nor \"nftables\"",
+        ));
     }
     Ok(())
 }
@@ -224,7 +231,11 @@ fn mtu(value: &Value) -> Result<Mtu, Error> {
         (_, Some(Ok(0))) => Ok(Mtu::Kernel),
         // The kernel's ETH_MIN_MTU and ETH_MAX_MTU (include/uapi/linux/if_ether.h) bound a veth.
         (_, Some(Ok(bytes @ 68..=65535))) => Ok(Mtu::Bytes(bytes)),
-        _ => Err(Error::invalid_config("mtu", value, "is neither \"auto\" nor 0 nor a number of bytes from 68 to 65535")),
+        _ => Err(Error::invalid_config(
+            "mtu",
+            value,
+            "is neither \"auto\" nor 0 nor a number of bytes from 68 to 65535",
+        )),
     }
 }
 
@@ -251,7 +262,11 @@ fn trunk(entries: &[VlanTrunk]) -> Result<BTreeSet<u16>, Error> {
         let id = |key: &str, id: i64| {
             let checked = u16::try_from(id).ok().filter(|id| (1..=MAX_VLAN).contains(&i64::from(*id)));
             checked.ok_or_else(|| {
-                Error::invalid_config(&format!("vlanTrunk[{index}].{key}"), id, "is not a VLAN ID from 1 to 4094")
+                Error::invalid_config(
+                    &format!("vlanTrunk[{index}].{key}"),
+                    id,
+                    "is not a VLAN ID from 1 to 4094",
+                )
             })
         };
         match (entry.min_id, entry.max_id) {

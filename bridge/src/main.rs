@@ -1,3 +1,7 @@
-//! Under construction.
+//! The binary of the `bridge` plugin.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni::run::run::<bridge::Bridge>()
+}

@@ -29,7 +29,7 @@ fn defaults_are_the_references() {
             masquerade: false,
             mtu: Mtu::Kernel,
             hairpin: false,
-            promiscuous: false,
+            promiscuous: None,
             vlans: Vlans::None,
             check_mac_spoofing: false,
             detect_duplicates: false,
@@ -116,8 +116,14 @@ fn vlan_trunks() {
     );
     check(json!({"vlanTrunk": [{"minID": 7, "maxID": 7, "id": 9}]}), |c| c.vlans, trunk(&[7, 9]));
     check_error(json!({"vlanTrunk": [{"id": 0}]}), "vlanTrunk[0].id: 0: is not a VLAN ID from 1 to 4094");
-    check_error(json!({"vlanTrunk": [{"id": 4095}]}), "vlanTrunk[0].id: 4095: is not a VLAN ID from 1 to 4094");
-    check_error(json!({"vlanTrunk": [{"id": 1}, {"minID": 9}]}), "vlanTrunk[1].minID: 9: needs maxID beside it");
+    check_error(
+        json!({"vlanTrunk": [{"id": 4095}]}),
+        "vlanTrunk[0].id: 4095: is not a VLAN ID from 1 to 4094",
+    );
+    check_error(
+        json!({"vlanTrunk": [{"id": 1}, {"minID": 9}]}),
+        "vlanTrunk[1].minID: 9: needs maxID beside it",
+    );
     check_error(json!({"vlanTrunk": [{"maxID": 9}]}), "vlanTrunk[0].maxID: 9: needs minID beside it");
     check_error(
         json!({"vlanTrunk": [{"minID": 9, "maxID": 8}]}),

@@ -1,6 +1,6 @@
 //! The container's side of an attachment: its namespace, opened once, and what is configured in it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use cni::{
     error::{Code, Error},
@@ -9,10 +9,14 @@ use cni::{
 };
 use kernel::{
     address::{self, Dad},
+    announce::announce,
+    error::Result,
     link::{self, Dev},
+    mac::MacAddr,
     netlink::{Netlink, Request},
     netns::{Netns, OpenError},
-    route::{self, SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN},
+    route::{self, Family, SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN},
+    sysctl,
 };
 
 /// A container's namespace and a netlink socket in it.
@@ -61,12 +65,79 @@ fn not_a_namespace(path: &NetnsPath, err: &OpenError) -> anyhow::Error {
     anyhow::anyhow!("{err}")
 }
 
+/// An interface that was just made in the container.
+#[derive(Debug, Clone, Copy)]
+pub struct NewInterface<'a> {
+    pub dev: &'a Dev,
+    pub mac: MacAddr,
+    /// Where it stands among the result's interfaces.
+    pub index: usize,
+}
+
+impl Container {
+    /// Sets the interface up, with its addresses and routes of `result`, and tells the neighbours whose the addresses are
+    /// now.
+    ///
+    /// With [`Dad::Skip`] the addresses are usable at once: an allocator gave them out. With [`Dad::Probe`] this waits until
+    /// nobody on the link has claimed them, and fails if somebody has.
+    pub fn bring_up(
+        &mut self,
+        interface: &NewInterface<'_>,
+        result: &AddResult,
+        dad: Dad,
+    ) -> anyhow::Result<()> {
+        let own = result.ips.iter().filter(|ip| ip.interface == Some(interface.index));
+        let addresses: Vec<_> = own.map(|ip| ip.address.ip()).collect();
+        let requests = configure(interface.dev, result, interface.index, dad);
+        if let Err(err) = self.netlink.batch(&requests) {
+            // IPv6 may be off by default in the container; the network says that it has it.
+            if !(err.is_permission() && addresses.iter().any(IpAddr::is_ipv6)) {
+                return Err(err.into());
+            }
+            self.netns.run(|| switch_on_ipv6(interface.dev))??;
+            self.netlink.batch(&requests.into_iter().map(Request::ok_if_exists).collect::<Vec<_>>())?;
+        }
+        if dad == Dad::Probe {
+            address::wait_settled(&mut self.netlink, interface.dev, DAD_TIMEOUT)?;
+        }
+        if !addresses.is_empty() {
+            self.netns.run(|| settle_in(interface, &addresses))??;
+        }
+        Ok(())
+    }
+}
+
+/// What can only be said from inside: settings, as the reference makes them, and packets.
+fn settle_in(interface: &NewInterface<'_>, addresses: &[IpAddr]) -> Result<()> {
+    let name = &interface.dev.name;
+    let settings = [
+        // Neighbours are told of a new MAC address or when the interface goes up again.
+        (addresses.iter().any(IpAddr::is_ipv4), sysctl::conf(Family::V4, name, "arp_notify")),
+        // Going down and up again does not lose the addresses.
+        (addresses.iter().any(IpAddr::is_ipv6), sysctl::conf(Family::V6, name, "keep_addr_on_down")),
+    ];
+    for (_, path) in settings.iter().filter(|(applies, _)| *applies) {
+        // A container's /proc/sys may be read-only; its network works without.
+        if let Err(err) = sysctl::write(path, "1") {
+            log::debug!("{err}");
+        }
+    }
+    announce(interface.dev, interface.mac, addresses)
+}
+
+fn switch_on_ipv6(dev: &Dev) -> Result<()> {
+    for link in ["lo", &dev.name] {
+        sysctl::ensure(&sysctl::conf(Family::V6, link, "disable_ipv6"), "0")?;
+    }
+    Ok(())
+}
+
 /// The requests, for a socket in the container, that give `dev` the addresses of `result` that are the `interface`th's,
 /// and the result's routes. The link must be up before the routes, so that is the first of them.
 ///
 /// As in the reference (`pkg/ipam/ipam_linux.go`) a route without a gateway goes through the first gateway of its family,
 /// unless its scope says that none is needed; unlike there, `mtu` and `advmss` reach the kernel.
-pub fn configure(dev: &Dev, result: &AddResult, interface: usize, dad: Dad) -> Vec<Request> {
+fn configure(dev: &Dev, result: &AddResult, interface: usize, dad: Dad) -> Vec<Request> {
     let own = result.ips.iter().filter(|ip| ip.interface == Some(interface));
     let addresses = own.map(|ip| address::add(dev, ip.address, dad));
     let routes = result.routes.iter().map(|route| route::append(&kernel_route(dev, route, result)));
@@ -93,3 +164,6 @@ pub fn kernel_route(dev: &Dev, route: &Route, result: &AddResult) -> route::Rout
 fn first_gateway(result: &AddResult, v4: bool) -> Option<IpAddr> {
     result.ips.iter().filter_map(|ip| ip.gateway).find(|gateway| gateway.is_ipv4() == v4)
 }
+
+/// RFC 4862 sends one probe and waits a second; up to a second more passes before it (section 5.4.2).
+const DAD_TIMEOUT: Duration = Duration::from_secs(10);

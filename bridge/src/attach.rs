@@ -1,0 +1,214 @@
+//! ADD: an address, a veth pair, a port of the bridge.
+
+use anyhow::Context;
+use attach::{
+    container::{Container, NewInterface},
+    gateway,
+    hardware::{End, derived_mac},
+    host_bridge::{self, Wishes},
+    lock::NetworkLock,
+    mtu,
+    record::State,
+    veth::{Pair, finish_host_end},
+};
+use cni::{
+    error::Error,
+    names::{Attachment, NetnsPath},
+    request::Request,
+    result::{AddResult, Interface},
+};
+use ipam::delegate::Ipam;
+use ipnetwork::IpNetwork;
+use kernel::{
+    address::Dad,
+    forwarding,
+    link::{self, Link, Mtu},
+    netlink::Netlink,
+};
+
+use crate::{
+    config::{Config, Mtu as ConfiguredMtu, Vlans},
+    detach, port,
+    state::{Attached, check_no_other_network_disagrees, records},
+};
+
+/// Attaches the container, or fails and leaves nothing behind.
+pub(crate) fn add(
+    request: &Request,
+    attachment: &Attachment,
+    netns: &NetnsPath,
+) -> anyhow::Result<AddResult> {
+    let config = Config::new(request)?;
+    let ipam = Ipam::resolve(request)?;
+    let mut adding = Adding {
+        request,
+        attachment,
+        netns,
+        config,
+        container: Container::open(netns)?,
+        host: Netlink::open()?,
+    };
+    adding.container.require_free(&attachment.ifname)?;
+    adding.clear_leftovers()?;
+    // From here on something may have changed.
+    adding.run(ipam.as_ref()).inspect_err(|_| {
+        if let Err(err) = detach::del(request, attachment, Some(netns)) {
+            log::error!("{attachment}: after a failed ADD: {err:#}");
+        }
+    })
+}
+
+/// One ADD under way.
+struct Adding<'a> {
+    request: &'a Request,
+    attachment: &'a Attachment,
+    netns: &'a NetnsPath,
+    config: Config,
+    container: Container,
+    host: Netlink,
+}
+
+impl Adding<'_> {
+    /// A record of this attachment, whose interface is free in the namespace, is of an ADD that was killed or of a
+    /// container that is gone without a DEL.
+    fn clear_leftovers(&self) -> anyhow::Result<()> {
+        let Some((state, _)) = records(&self.attachment.network).find::<Attached>(self.attachment)? else {
+            return Ok(());
+        };
+        if state == State::Complete {
+            log::warn!("{}: attached before and never detached; detaching first", self.attachment);
+        }
+        detach::del(self.request, self.attachment, None).context("detach what an earlier ADD left")
+    }
+
+    fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
+        let mut result = self.addresses(ipam)?;
+        let owned = gateway::complete(&mut result, self.config.gateway);
+        let mtu = self.mtu()?;
+        let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != ConfiguredMtu::Kernel));
+        let bridge = self.bridge(&wishes)?;
+        self.record(&wishes, &result)?;
+        if !owned.is_empty() {
+            self.own_gateways(&bridge, &owned)?;
+        }
+        self.interfaces(&bridge, mtu, &mut result)?;
+        records(&self.attachment.network).complete(self.attachment)?;
+        if !self.config.dns.is_empty() {
+            result.dns = self.config.dns.clone();
+        }
+        Ok(result)
+    }
+
+    /// What the address plugin gave, or nothing on a network without one.
+    fn addresses(&self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
+        let Some(ipam) = ipam else { return Ok(AddResult::default()) };
+        let mut result = ipam.add(self.request, self.attachment, self.netns)?;
+        if result.ips.is_empty() {
+            let why = "the address plugin gave no address";
+            return Err(Error::invalid_config("ipam", &self.request.config["ipam"], why).into());
+        }
+        result.interfaces.clear();
+        result.ips.iter_mut().for_each(|ip| ip.interface = Some(CONTAINER_INTERFACE));
+        Ok(result)
+    }
+
+    /// Of both ends of the pair; `None` is the kernel's default, which the way out carries.
+    fn mtu(&mut self) -> anyhow::Result<Option<Mtu>> {
+        let bytes = match self.config.mtu {
+            ConfiguredMtu::Bytes(bytes) => Some(bytes),
+            ConfiguredMtu::Auto => mtu::of_default_route(&mut self.host)?,
+            ConfiguredMtu::Kernel => mtu::of_default_route(&mut self.host)?.filter(|out| *out < ETHERNET_MTU),
+        };
+        bytes
+            .map(|bytes| Mtu::try_from(bytes).map_err(|why| Error::invalid_config("mtu", bytes, why).into()))
+            .transpose()
+    }
+
+    fn bridge(&mut self, wishes: &Wishes) -> anyhow::Result<Link> {
+        let Some(bridge) = host_bridge::find(&mut self.host, &wishes.name)? else {
+            return host_bridge::create(&mut self.host, wishes);
+        };
+        let mismatches = host_bridge::mismatches(&bridge, wishes);
+        check_no_other_network_disagrees(&self.attachment.network, wishes, &mismatches)?;
+        host_bridge::reconcile(&mut self.host, &bridge, &mismatches)?;
+        if !bridge.is_up() {
+            self.host.execute(link::change(&bridge.dev()).up().request())?;
+        }
+        Ok(bridge)
+    }
+
+    /// Writes down what will be made, and makes what goes into the ruleset.
+    fn record(&mut self, wishes: &Wishes, result: &AddResult) -> anyhow::Result<()> {
+        let Self { attachment, netns, config, .. } = self;
+        let (host_link, mac) = (attachment.host_veth(), config.container_mac(attachment));
+        let mut attached = Attached::new(config, wishes, host_link, netns.as_str(), mac);
+        attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
+        attached.vlan_gateway = match (&config.vlans, config.gateway) {
+            (Vlans::None | Vlans::Trunk { .. }, _) | (_, gateway::Gateway::None) => None,
+            (Vlans::Access { vlan, .. }, _) => Some(format!("{}.{vlan}", config.bridge)),
+        };
+        let _shared = NetworkLock::shared(&attachment.network)?;
+        records(&attachment.network).begin(attachment, &attached)?;
+        Ok(())
+    }
+
+    /// The host becomes the router of the addresses' subnets.
+    fn own_gateways(&mut self, bridge: &Link, owned: &[IpNetwork]) -> anyhow::Result<()> {
+        let gateway = match self.config.vlans {
+            Vlans::Access { vlan, keep_default } => {
+                port::ensure_vlan_gateway(&mut self.host, bridge, vlan, keep_default)?.dev()
+            }
+            Vlans::None | Vlans::Trunk { .. } => bridge.dev(),
+        };
+        host_bridge::ensure_addresses(&mut self.host, &gateway, owned, self.config.force_address)?;
+        if owned.iter().any(IpNetwork::is_ipv4) {
+            forwarding::enable_v4()?;
+        }
+        if owned.iter().any(IpNetwork::is_ipv6) {
+            forwarding::enable_v6(&mut self.host)?;
+        }
+        Ok(())
+    }
+
+    /// The pair, the port, and the container's side; completes the result.
+    fn interfaces(&mut self, bridge: &Link, mtu: Option<Mtu>, result: &mut AddResult) -> anyhow::Result<()> {
+        let Self { attachment, netns, config, container, host, .. } = self;
+        let mac = config.container_mac(attachment);
+        let pair = Pair { attachment, container_mac: mac, mtu, master: Some(bridge.index) };
+        let ends = pair.create(host, &container.netns)?;
+        let port = ends.host.dev();
+        let mut requests = port::configure(&port, config);
+        requests.extend(finish_host_end(&port, attachment, true));
+        host.batch(&requests)?;
+        result.interfaces = vec![
+            described(bridge),
+            Interface { mac: derived_mac(attachment, End::Host).to_string(), ..described(&ends.host) },
+            Interface {
+                name: attachment.ifname.to_string(),
+                mac: mac.to_string(),
+                sandbox: netns.as_str().to_owned(),
+                ..described(&ends.host)
+            },
+        ];
+        if config.container_interface_up {
+            let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
+            let interface = NewInterface { dev: &ends.container, mac, index: CONTAINER_INTERFACE };
+            container.bring_up(&interface, result, dad)?;
+        }
+        Ok(())
+    }
+}
+
+fn described(link: &Link) -> Interface {
+    Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        ..Interface::default()
+    }
+}
+
+/// Where the container's interface stands in the result: bridge, host's end, container.
+pub(crate) const CONTAINER_INTERFACE: usize = 2;
+/// What the kernel gives a veth (ETH_DATA_LEN).
+const ETHERNET_MTU: u32 = 1500;

@@ -1,0 +1,94 @@
+//! What the bridge plugin writes down of an attachment, so that DEL needs nothing else.
+
+use attach::{
+    host_bridge::{Mismatch, Wishes},
+    record::Records,
+};
+use cni::{error::Error, names::NetworkName};
+use ipnetwork::IpNetwork;
+use kernel::mac::MacAddr;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// The record's data. Names and keys only: what is behind them is looked up when it is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attached {
+    pub bridge: String,
+    /// The host's end of the veth pair, the bridge's port.
+    pub host_link: String,
+    /// `CNI_NETNS` to the letter.
+    pub netns: String,
+    pub mac: String,
+    /// The container's addresses with their subnets.
+    pub addresses: Vec<IpNetwork>,
+    pub masquerade: bool,
+    pub check_mac_spoofing: bool,
+    /// The interface on the host that has the gateway addresses of the container's VLAN.
+    pub vlan_gateway: Option<String>,
+    /// What the configuration named of the bridge: another network can't have it otherwise meanwhile.
+    pub named_mtu: Option<u32>,
+    pub named_promiscuous: Option<bool>,
+}
+
+impl Attached {
+    pub fn new(config: &Config, wishes: &Wishes, host_link: String, netns: &str, mac: MacAddr) -> Self {
+        Self {
+            bridge: config.bridge.to_string(),
+            host_link,
+            netns: netns.to_owned(),
+            mac: mac.to_string(),
+            addresses: Vec::new(),
+            masquerade: config.masquerade,
+            check_mac_spoofing: config.check_mac_spoofing,
+            vlan_gateway: None,
+            named_mtu: wishes.mtu.map(u32::from),
+            named_promiscuous: wishes.promiscuous,
+        }
+    }
+}
+
+/// The records of a network's attachments by this plugin.
+pub fn records(network: &NetworkName) -> Records {
+    Records::of("bridge", network)
+}
+
+/// Fails (code 7) when a network that lives on the same bridge names another value for what `network` wants changed.
+pub fn check_no_other_network_disagrees(
+    network: &NetworkName,
+    wishes: &Wishes,
+    mismatches: &[Mismatch],
+) -> anyhow::Result<()> {
+    if mismatches.is_empty() {
+        return Ok(());
+    }
+    for records in Records::of_every_network("bridge")? {
+        for record in records.all::<Attached>()? {
+            let other = &record.attachment.network;
+            if other == network || record.data.bridge != wishes.name.as_str() {
+                continue;
+            }
+            if let Some((field, wanted, has)) = mismatches.iter().find_map(|m| disagreement(m, &record.data))
+            {
+                let why = format!("bridge {} has {has}, which network {other} on it asks for", wishes.name);
+                return Err(Error::invalid_config(field, wanted, why).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn disagreement(mismatch: &Mismatch, other: &Attached) -> Option<(&'static str, String, String)> {
+    match mismatch {
+        Mismatch::Mtu { has: _, wanted } => {
+            let named = other.named_mtu.filter(|named| *named != u32::from(*wanted))?;
+            Some(("mtu", wanted.to_string(), named.to_string()))
+        }
+        Mismatch::Promiscuous { wanted } => {
+            let named = other.named_promiscuous.filter(|named| named != wanted)?;
+            Some(("promiscMode", wanted.to_string(), named.to_string()))
+        }
+        // Nobody can ask for it to be off.
+        Mismatch::VlanFiltering => None,
+    }
+}

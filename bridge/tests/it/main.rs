@@ -1,0 +1,4 @@
+//! The bridge plugin as a runtime sees it: the real binary against the real kernel, in labs.
+
+mod attach;
+mod net;
