@@ -3,7 +3,7 @@
 use anyhow::Context;
 use attach::{
     container::{Container, NewInterface},
-    gateway,
+    gateway::{self, Gateway},
     hardware::{End, derived_mac},
     host_bridge::{self, Wishes},
     lock::NetworkLock,
@@ -24,6 +24,7 @@ use kernel::{
     forwarding,
     link::{self, Link, Mtu},
     netlink::Netlink,
+    nft::Nft,
 };
 
 use crate::{
@@ -87,7 +88,13 @@ impl Adding<'_> {
         let mtu = self.mtu()?;
         let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != ConfiguredMtu::Kernel));
         let bridge = self.bridge(&wishes)?;
-        self.record(&wishes, &result)?;
+        let attached = self.attached(&wishes, &result);
+        // Whoever removes the VLAN's gateway as the last of a network waits until the next attachment is written down.
+        let _shared = match attached.vlan_gateway {
+            Some(_) => Some(NetworkLock::shared(&self.attachment.network)?),
+            None => None,
+        };
+        self.record(&attached)?;
         if !owned.is_empty() {
             self.own_gateways(&bridge, &owned)?;
         }
@@ -137,18 +144,27 @@ impl Adding<'_> {
         Ok(bridge)
     }
 
-    /// Writes down what will be made, and makes what goes into the ruleset.
-    fn record(&mut self, wishes: &Wishes, result: &AddResult) -> anyhow::Result<()> {
+    /// What will be made.
+    fn attached(&self, wishes: &Wishes, result: &AddResult) -> Attached {
         let Self { attachment, netns, config, .. } = self;
         let (host_link, mac) = (attachment.host_veth(), config.container_mac(attachment));
         let mut attached = Attached::new(config, wishes, host_link, netns.as_str(), mac);
         attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
-        attached.vlan_gateway = match (&config.vlans, config.gateway) {
-            (Vlans::None | Vlans::Trunk { .. }, _) | (_, gateway::Gateway::None) => None,
-            (Vlans::Access { vlan, .. }, _) => Some(format!("{}.{vlan}", config.bridge)),
-        };
-        let _shared = NetworkLock::shared(&attachment.network)?;
-        records(&attachment.network).begin(attachment, &attached)?;
+        if let (Vlans::Access { vlan, .. }, Gateway::Router | Gateway::DefaultRouter) =
+            (&config.vlans, config.gateway)
+        {
+            attached.vlan_gateway = Some(format!("{}.{vlan}", config.bridge));
+        }
+        attached
+    }
+
+    /// Writes it down, and makes what goes into the ruleset.
+    fn record(&self, attached: &Attached) -> anyhow::Result<()> {
+        records(&self.attachment.network).begin(self.attachment, attached)?;
+        let ruleset = attached.ruleset(self.attachment);
+        if !ruleset.is_empty() {
+            ruleset.add(&mut Nft::open()?)?;
+        }
         Ok(())
     }
 

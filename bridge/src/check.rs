@@ -10,7 +10,7 @@ use cni::{
     request::Request,
 };
 use ipam::delegate::Ipam;
-use kernel::{address, link, netlink::Netlink};
+use kernel::{address, link, netlink::Netlink, nft::Nft};
 
 use crate::{
     config::Config,
@@ -61,7 +61,20 @@ fn check_host(config: &Config, attachment: &Attachment) -> anyhow::Result<()> {
         ))
         .into());
     }
-    check_gateways(&mut host, config, &bridge, &record)
+    check_gateways(&mut host, config, &bridge, &record)?;
+    check_ruleset(attachment, &record)
+}
+
+fn check_ruleset(attachment: &Attachment, record: &Attached) -> anyhow::Result<()> {
+    let ruleset = record.ruleset(attachment);
+    if ruleset.is_empty() {
+        return Ok(());
+    }
+    let missing = ruleset.missing(&mut Nft::open()?)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(failed(format!("the nftables ruleset lacks {}", missing.join(", "))).into())
 }
 
 fn check_gateways(

@@ -1,7 +1,15 @@
 //! DEL and GC: everything that an ADD made goes, whatever is left of the container, the config and the record.
 
 use anyhow::Context;
-use attach::{container::Container, failures::Failures, lock::NetworkLock};
+use attach::{
+    container::Container,
+    failures::Failures,
+    lock::NetworkLock,
+    ruleset::{
+        owner::Owner,
+        sweep::{remove_owned, remove_stale},
+    },
+};
 use cni::{
     names::{Attachment, NetnsPath},
     request::{Request, ValidAttachments},
@@ -10,6 +18,7 @@ use ipam::delegate::Ipam;
 use kernel::{
     link::{self, Link},
     netlink::Netlink,
+    nft::Nft,
 };
 
 use crate::state::{Attached, records};
@@ -23,10 +32,37 @@ pub(crate) fn del(
     let mut failures = Failures::default();
     let record = failures.note(records(&attachment.network).find::<Attached>(attachment)).flatten();
     let record = record.map(|(_, data)| data);
-    failures.note(remove_links(attachment, record.as_ref(), netns));
+    // Closed at the end: closing waits for the kernel to let go of the elements, as removing the links does, and the
+    // waits overlap.
+    let ruleset = failures.note(leave_ruleset(attachment, record.as_ref()));
+    let links = failures.note(remove_links(attachment, record.as_ref(), netns));
+    if record.is_none() && links == Some(Links::Ours) {
+        failures.note(Nft::open().and_then(|mut nft| remove_owned(&mut nft, &Owner::of(attachment))));
+    }
     failures.note(release_addresses(request, attachment, netns));
     failures.note(forget(attachment, record.as_ref()));
+    drop(ruleset);
     failures.into_result()
+}
+
+/// The record tells what is in the ruleset; the socket is what the removal still needs.
+fn leave_ruleset(attachment: &Attachment, record: Option<&Attached>) -> anyhow::Result<Option<Nft>> {
+    let ruleset = record.map(|record| record.ruleset(attachment)).unwrap_or_default();
+    if ruleset.is_empty() {
+        return Ok(None);
+    }
+    let mut nft = Nft::open()?;
+    ruleset.remove(&mut nft)?;
+    Ok(Some(nft))
+}
+
+/// What was found of an attachment's links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// Ours, or the record says they should have been.
+    Ours,
+    /// Another plugin's, or none.
+    Other,
 }
 
 /// The host's end takes the container's with it. Without it and without a record, the interface may be one that another
@@ -35,7 +71,7 @@ fn remove_links(
     attachment: &Attachment,
     record: Option<&Attached>,
     netns: Option<&NetnsPath>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Links> {
     let mut host = Netlink::open()?;
     let host_link = record.map_or_else(|| attachment.host_veth(), |record| record.host_link.clone());
     let ours = link::find(&mut host, &host_link)?.filter(|link| belongs(link, attachment));
@@ -43,14 +79,14 @@ fn remove_links(
         host.execute(link::remove(&link.dev()))?;
     }
     if ours.is_some() || record.is_some() {
-        return Ok(());
+        return Ok(Links::Ours);
     }
-    let Some(mut container) = Container::open_if_there(netns)? else { return Ok(()) };
+    let Some(mut container) = Container::open_if_there(netns)? else { return Ok(Links::Other) };
     if let Some(link) = link::find(&mut container.netlink, attachment.ifname.as_str())?.filter(Link::is_veth)
     {
         container.netlink.execute(link::remove(&link.dev()))?;
     }
-    Ok(())
+    Ok(Links::Other)
 }
 
 /// The name is a hash: one in a million nodes has two attachments of one name, of which the second failed to be made.
@@ -74,19 +110,21 @@ fn release_addresses(
 fn forget(attachment: &Attachment, record: Option<&Attached>) -> anyhow::Result<()> {
     let records = records(&attachment.network);
     records.remove(attachment)?;
-    let Some(record) = record else { return Ok(()) };
+    let Some(gateway) = record.and_then(|record| record.vlan_gateway.as_ref()) else {
+        records.retire()?;
+        return Ok(());
+    };
     let _alone = NetworkLock::exclusive(&attachment.network)?;
     if records.retire()? {
-        remove_shared(record).context("remove what the network's attachments shared")?;
+        remove_vlan_gateway(gateway).with_context(|| format!("remove the VLAN's gateway {gateway}"))?;
     }
     Ok(())
 }
 
 /// The interface on the host that has the VLAN's gateway addresses, unless another network uses it.
-fn remove_shared(record: &Attached) -> anyhow::Result<()> {
-    let Some(gateway) = &record.vlan_gateway else { return Ok(()) };
+fn remove_vlan_gateway(gateway: &str) -> anyhow::Result<()> {
     for other in attach::record::Records::of_every_network("bridge")? {
-        if other.all::<Attached>()?.iter().any(|other| other.data.vlan_gateway.as_ref() == Some(gateway)) {
+        if other.all::<Attached>()?.iter().any(|other| other.data.vlan_gateway.as_deref() == Some(gateway)) {
             return Ok(());
         }
     }
@@ -100,11 +138,15 @@ pub(crate) fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<
         let Attachment { network: _, container, ifname } = &record.attachment;
         if !valid.contains(container.as_str(), ifname.as_str()) {
             log::info!("GC: detaching {}", record.attachment);
+            failures.note(leave_ruleset(&record.attachment, Some(&record.data)));
             failures.note(remove_links(&record.attachment, Some(&record.data), None));
             failures.note(forget(&record.attachment, Some(&record.data)));
         }
     }
     failures.note(remove_unrecorded(request, valid));
+    let attachments =
+        valid.0.iter().map(|target| target.clone().on(request.name.clone())).collect::<Vec<_>>();
+    failures.note(Nft::open().and_then(|mut nft| remove_stale(&mut nft, &request.name, &attachments)));
     failures.note(match Ipam::resolve(request) {
         Ok(Some(ipam)) => ipam.gc(request, valid),
         Ok(None) => Ok(()),

@@ -3,8 +3,12 @@
 use attach::{
     host_bridge::{Mismatch, Wishes},
     record::Records,
+    ruleset::{masquerade::Masquerade, owner::Owner, plan::Plan, spoof_check::SpoofCheck},
 };
-use cni::{error::Error, names::NetworkName};
+use cni::{
+    error::Error,
+    names::{Attachment, NetworkName},
+};
 use ipnetwork::IpNetwork;
 use kernel::mac::MacAddr;
 use serde::{Deserialize, Serialize};
@@ -19,7 +23,8 @@ pub struct Attached {
     pub host_link: String,
     /// `CNI_NETNS` to the letter.
     pub netns: String,
-    pub mac: String,
+    #[serde(with = "mac_text")]
+    pub mac: MacAddr,
     /// The container's addresses with their subnets.
     pub addresses: Vec<IpNetwork>,
     pub masquerade: bool,
@@ -37,7 +42,7 @@ impl Attached {
             bridge: config.bridge.to_string(),
             host_link,
             netns: netns.to_owned(),
-            mac: mac.to_string(),
+            mac,
             addresses: Vec::new(),
             masquerade: config.masquerade,
             check_mac_spoofing: config.check_mac_spoofing,
@@ -45,6 +50,40 @@ impl Attached {
             named_mtu: wishes.mtu.map(u32::from),
             named_promiscuous: wishes.promiscuous,
         }
+    }
+
+    /// What the attachment has in the suite's nftables tables.
+    pub fn ruleset(&self, attachment: &Attachment) -> Plan {
+        let owner = Owner::of(attachment);
+        let mut plan = Plan::new();
+        if self.masquerade {
+            let addresses: Vec<_> = self.addresses.iter().map(IpNetwork::ip).collect();
+            plan = plan.masquerade(&Masquerade {
+                // The container's packets come to the host by the interface that has its gateway.
+                iif: self.vlan_gateway.as_ref().unwrap_or(&self.bridge),
+                addresses: &addresses,
+                exempt: &self.addresses,
+                owner: &owner,
+            });
+        }
+        if self.check_mac_spoofing {
+            plan = plan.spoof_check(&SpoofCheck { port: &self.host_link, mac: self.mac, owner: &owner });
+        }
+        plan
+    }
+}
+
+/// A MAC address as text.
+mod mac_text {
+    use kernel::mac::MacAddr;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(mac: &MacAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(mac)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MacAddr, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -72,3 +72,31 @@ fn a_network_without_addresses() {
         call.del().ok();
     });
 }
+
+#[test]
+fn masquerade_hides_the_container_outside_and_nowhere_else() {
+    lab::run("masquerade", |lab| {
+        let outside = lab.outside("up0");
+        lab.rebase();
+        lab.allow("table inet tenon");
+        let config = dual_stack(json!({"ipMasq": true}));
+        let (c1, c2) = (lab.netns("c1"), lab.netns("c2"));
+        let call = bridge(lab, &config);
+        let first = call.clone().container("one").netns(&c1);
+        let second = call.container("two").netns(&c2);
+        first.add().ok();
+        second.add().ok();
+        for (server, hidden) in
+            [("198.51.100.254:8080", "198.51.100.1"), ("[2001:db8:1::254]:8080", "2001:db8:1::1")]
+        {
+            let echo = outside.tcp_echo(server.parse().unwrap());
+            c1.tcp_talk(echo.address(), "hello").unwrap();
+            assert_eq!(echo.seen()[0].ip().to_string(), hidden);
+        }
+        let echo = c2.tcp_echo("10.1.0.3:8080".parse().unwrap());
+        c1.tcp_talk(echo.address(), "hello").unwrap();
+        assert_eq!(echo.seen()[0].ip().to_string(), "10.1.0.2");
+        first.del().ok();
+        second.del().ok();
+    });
+}
