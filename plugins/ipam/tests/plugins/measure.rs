@@ -1,12 +1,15 @@
 //! What a call costs with no, many and very many leases: counted, which a test can assert, and timed, which it can't.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Instant};
 
+use cni::names::Attachment;
+use ipam::{
+    place::{DATA_DIR, Place},
+    range::{RangeConf, SetConf, parse_sets},
+    store::Store,
+};
 use serde_json::Value;
-use testenv::{lab::Lab, plugin::PluginCall};
+use testenv::plugin::PluginCall;
 
 use crate::scene::{NETWORK, addresses, config, ours, run, theirs};
 
@@ -56,38 +59,58 @@ fn nothing_is_linear_in_the_number_of_leases() {
     });
 }
 
-/// Times ADD and DEL of the whole plugin, by turns with the reference's.
+/// Prints medians: of a whole call of the plugin, of one of the reference's where it is there, and of the lease store alone.
 #[test]
 fn print_times() {
     run("print_times", |lab| {
-        eprintln!("host-local, median of a whole call in ms, this build");
-        eprintln!("{:>8} {:>10} {:>10} {:>10} {:>10}", "leases", "ADD", "DEL", "Go ADD", "Go DEL");
-        for (count, rounds) in [(0, 50), (10_000, 50), (60_000, 50)] {
+        eprintln!("host-local, medians, this build");
+        eprintln!("  leases | plugin ADD, DEL ms | Go ADD, DEL ms | store lease, release us");
+        for (count, their_rounds) in [(0, 9), (10_000, 3), (60_000, 1)] {
             fill(count);
-            let (ours, theirs) = (ours(lab, &pool()), theirs(lab, &pool()));
+            let ours = ours(lab, &pool());
             ours.clone().container("first").add().ok();
-            let [add, del] = medians(lab, &ours, rounds);
-            let [their_add, their_del] = medians(lab, &theirs, 3);
-            eprintln!("{count:>8} {add:>10.2} {del:>10.2} {their_add:>10.2} {their_del:>10.2}");
+            let [add, del] = plugin_medians(&ours, 51);
+            let [lease, release] = store_medians(201);
+            let [their_add, their_del] = plugin_medians(&theirs(lab, &pool()), their_rounds);
+            eprintln!(
+                "{count:>8} | {add:>9.2} {del:>8.2} | {their_add:>6.1} {their_del:>7.1} | {:>11.0} {:>11.0}",
+                lease * 1000.0,
+                release * 1000.0
+            );
             fs::remove_dir_all(NETWORK).unwrap();
             fs::remove_dir_all("/run/tenon").unwrap();
         }
     });
 }
 
-fn medians(_: &Lab, call: &PluginCall, rounds: usize) -> [f64; 2] {
+fn plugin_medians(call: &PluginCall, rounds: usize) -> [f64; 2] {
+    medians(rounds, || assert_eq!(addresses(&call.add().ok()).len(), 1), || drop(call.del().ok()))
+}
+
+fn store_medians(rounds: usize) -> [f64; 2] {
+    let name = "net".parse().unwrap();
+    let place = Place::new(Path::new(DATA_DIR), &name);
+    let at = Attachment { network: name, container: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() };
+    let subnet = "10.0.0.0/8".parse().unwrap();
+    let range = RangeConf { subnet, range_start: None, range_end: None, gateway: None };
+    let sets = parse_sets(&[SetConf::single("range".into(), range)]).unwrap();
+    let lease = || assert_eq!(Store::create(&place).unwrap().lease(&at, &sets, &[]).unwrap().len(), 1);
+    let release = || assert_eq!(Store::create(&place).unwrap().release(&at).unwrap().len(), 1);
+    medians(rounds, lease, release)
+}
+
+/// Of each in turn, in ms.
+fn medians(rounds: usize, first: impl Fn(), second: impl Fn()) -> [f64; 2] {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
-        let start = Instant::now();
-        let added = call.add();
-        times[0].push(start.elapsed());
-        assert_eq!(addresses(&added.ok()).len(), 1);
-        let start = Instant::now();
-        call.del().ok();
-        times[1].push(start.elapsed());
+        for (step, times) in [&first as &dyn Fn(), &second].iter().zip(&mut times) {
+            let start = Instant::now();
+            step();
+            times.push(start.elapsed());
+        }
     }
     times.map(|mut times| {
         times.sort_unstable();
-        times.get(rounds / 2).map_or(0.0, |time: &Duration| time.as_secs_f64() * 1000.0)
+        times[rounds / 2].as_secs_f64() * 1000.0
     })
 }
