@@ -12,9 +12,10 @@ const fn plugin(package: &'static str, names: &'static [&'static str]) -> Progra
     Program { package, binary: names[0], names }
 }
 
-pub(super) const PROGRAMS: [Program; 4] = [
+pub(super) const PROGRAMS: [Program; 5] = [
     plugin("bridge", &["bridge"]),
     plugin("ipam", &["host-local"]),
     plugin("ipam", &["static"]),
+    plugin("chained", &["loopback"]),
     plugin("netctl", &["netctl"]),
 ];

@@ -1,0 +1,3 @@
+//! The chained plugins as a runtime sees them: the real binaries against the real kernel, in labs.
+
+mod loopback;
