@@ -1,13 +1,13 @@
-//! Which address next: round robin through a range set, and which set serves which requested address. Pure; whether an
-//! address is free is the [`store`](crate::store)'s to say.
+//! Which address next: round robin through a range set, and which set serves which requested address. Pure; whether
+//! an address is free is the [`store`](crate::store)'s to say.
 
 use std::net::IpAddr;
 
 use crate::range::{Range, RangeSet, address, number};
 
-/// The addresses of `set` in the order in which to try them, gateways left out: from the one after `last`, around, to `last`
-/// itself, so that an address rests for as long as the set allows. From the start when `last` is unknown or no longer
-/// in the set.
+/// The addresses of `set` in the order in which to try them, gateways left out: from the one after `last`, around, to
+/// `last` itself, so that an address rests for as long as the set allows. From the start when `last` is unknown or no
+/// longer in the set.
 pub fn candidates(set: &RangeSet, last: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, &Range)> {
     let ranges = set.ranges();
     let whole = |range: &'_ Range| range.numbers();

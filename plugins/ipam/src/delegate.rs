@@ -25,8 +25,8 @@ pub enum Ipam {
 }
 
 impl Ipam {
-    /// What `ipam.type` names; `None` without it: a network that gives no addresses. Fails (code 7) where `CNI_PATH` has
-    /// no such plugin.
+    /// What `ipam.type` names; `None` without it: a network that gives no addresses. Fails (code 7) where `CNI_PATH`
+    /// has no such plugin.
     ///
     /// Our own code stands in for the binary only where it is the one that would be run: `CNI_PATH` leads to the
     /// directory of the running program.

@@ -1,14 +1,15 @@
-//! The index by owner: which addresses an attachment holds, without reading every lease. It can be made again from the
-//! leases at any time, and lives in `/run`.
+//! The index by owner: which addresses an attachment holds, without reading every lease. It can be made again from
+//! the leases at any time, and lives in `/run`.
 //!
 //! An entry is a symbolic link, since one call makes, reads or removes it and it is never half there: its name is the
 //! hash of a lease's content, its target the addresses between commas.
 //!
-//! The index is in step with the leases while two times of modification are equal: that of the leases' directory and that of a
-//! *seal*, an empty file named after the boot. Whoever changes the leases, a Go plugin for example, changes the first;
-//! only [`Index::seal`] sets both. It sets them to a clock finer than the kernel's own stamps, and to none that the
-//! directory has: the kernel stamps with the time of its last tick (before Linux 6.13 always), so that two changes
-//! between two ticks would look alike. A plugin that is killed between a change and the seal leaves them unequal.
+//! The index is in step with the leases while two times of modification are equal: that of the leases' directory and
+//! that of a *seal*, an empty file named after the boot. Whoever changes the leases, a Go plugin for example, changes
+//! the first; only [`Index::seal`] sets both. It sets them to a clock finer than the kernel's own stamps, and to none
+//! that the directory has: the kernel stamps with the time of its last tick (before Linux 6.13 always), so that two
+//! changes between two ticks would look alike. A plugin that is killed between a change and the seal leaves them
+//! unequal.
 
 use std::{
     collections::BTreeMap,
@@ -104,7 +105,8 @@ impl Index {
         }
     }
 
-    /// Removes the index if it has no entry: an empty network costs little to look through. Says whether there is none now.
+    /// Removes the index if it has no entry: an empty network costs little to look through. Says whether there is
+    /// none now.
     pub(crate) fn remove_empty(&self) -> bool {
         let gone = match fs::remove_dir(&self.dir) {
             Err(err) => err.kind() == io::ErrorKind::NotFound,

@@ -1,5 +1,5 @@
-//! Address management: ranges, the choice of an address, leases on disk, and the plugins `host-local` and `static`, which
-//! modes run in their own process.
+//! Address management: ranges, the choice of an address, leases on disk, and the plugins `host-local` and `static`,
+//! which modes run in their own process.
 //!
 //! Knows no kernel: addresses are decided on and written down here, others put them on interfaces.
 

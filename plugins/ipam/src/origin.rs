@@ -1,9 +1,9 @@
-//! Which boot of which host made a lease, so that what an earlier boot left is known for what it is: its namespaces are
-//! gone. Never inside the lease file, whose content is the reference's; and no clock is asked.
+//! Which boot of which host made a lease, so that what an earlier boot left is known for what it is: its namespaces
+//! are gone. Never inside the lease file, whose content is the reference's; and no clock is asked.
 //!
-//! The mark is the extended attribute `user.tenon.boot` of the lease file, or, where the file system keeps none, a file
-//! of the lease's name in [`Place::marks`](crate::place::Place) that also holds the lease's time of modification: a
-//! later lease of that address that is not ours has another. Leases of other programs have no mark.
+//! The mark is the extended attribute `user.tenon.boot` of the lease file, or, where the file system keeps none, a
+//! file of the lease's name in [`Place::marks`](crate::place::Place) that also holds the lease's time of
+//! modification: a later lease of that address that is not ours has another. Leases of other programs have no mark.
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
@@ -39,7 +39,8 @@ impl Origin {
         &self.boot
     }
 
-    /// Marks the file that will be a lease. Where its file system can't keep that, says what [`mark_beside`] is to keep.
+    /// Marks the file that will be a lease. Where its file system can't keep that, says what [`mark_beside`] is to
+    /// keep.
     pub(crate) fn mark(&self, draft: &fs::File) -> io::Result<Option<String>> {
         let Self { host, boot } = self;
         let mark = format!("{host}:{boot}");

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 /// The files of one network in one data directory.
 ///
-/// Only `leases` holds anything that can't be made again; its layout is the reference's, shared with it and with tools
-/// that take every file in there for a lease, so everything else is elsewhere.
+/// Only `leases` holds anything that can't be made again; its layout is the reference's, shared with it and with
+/// tools that take every file in there for a lease, so everything else is elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// `<dataDir>/<network>`: a file a lease, `last_reserved_ip.<set>`, `lock`.

@@ -26,9 +26,9 @@ pub struct RangeConf {
 /// Addresses of one subnet that may be leased, with what their holders need to know about it.
 ///
 /// Defaults, as in the reference: from the address after the subnet's own to the last one (in IPv4 the one before the
-/// broadcast address), gateway the address after the subnet's own. Where the subnet has no address of its own to set aside,
-/// both addresses of a /31 (RFC 3021) or /127 (RFC 6164) and the one of a /32 or /128 may be leased, and there is no gateway
-/// unless it is named. The reference refuses those subnets.
+/// broadcast address), gateway the address after the subnet's own. Where the subnet has no address of its own to set
+/// aside, both addresses of a /31 (RFC 3021) or /127 (RFC 6164) and the one of a /32 or /128 may be leased, and there
+/// is no gateway unless it is named. The reference refuses those subnets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Range {
     pub subnet: IpNetwork,

@@ -1,10 +1,10 @@
 //! A network's leases on disk, in the reference's layout, under the reference's lock: either program may work on them
 //! between any two calls of the other.
 //!
-//! The lease files are the truth. The [`index`](crate::index) only saves reading them all: its answers are checked against the
-//! lease files that they name, and where it is not in step it is made again from them, which is also when torn leases
-//! and those of an earlier boot are reclaimed. So every change goes to the lease files first, then to the index, then
-//! the seal; a process killed on the way costs the next one a scan.
+//! The lease files are the truth. The [`index`](crate::index) only saves reading them all: its answers are checked
+//! against the lease files that they name, and where it is not in step it is made again from them, which is also when
+//! torn leases and those of an earlier boot are reclaimed. So every change goes to the lease files first, then to the
+//! index, then the seal; a process killed on the way costs the next one a scan.
 
 use std::{
     collections::BTreeSet,
@@ -50,7 +50,8 @@ pub struct StoreError {
 }
 
 impl Store {
-    /// Waits for the network's lock. `None` where the network has no directory, and so no leases; nothing is made then.
+    /// Waits for the network's lock. `None` where the network has no directory, and so no leases; nothing is made
+    /// then.
     pub fn open(place: &Place) -> Result<Option<Self>, StoreError> {
         let origin = Origin::of_this_boot().map_err(failed("read the boot id for", &place.leases))?;
         Self::open_as(place, origin)
@@ -90,8 +91,8 @@ impl Store {
         Ok(held)
     }
 
-    /// Gives back what the attachment holds, and says what that was. As in the reference, a legacy lease of the container
-    /// goes when there is no other.
+    /// Gives back what the attachment holds, and says what that was. As in the reference, a legacy lease of the
+    /// container goes when there is no other.
     pub fn release(&mut self, at: &Attachment) -> Result<Vec<IpAddr>, StoreError> {
         // A process killed with it in hand left it.
         let _ = fs::remove_file(&self.place.draft);
@@ -185,7 +186,8 @@ impl Store {
         result
     }
 
-    /// The index after an owner got leases. Where that fails it stays out of step, and whoever comes next makes it again.
+    /// The index after an owner got leases. Where that fails it stays out of step, and whoever comes next makes it
+    /// again.
     fn note(&mut self, owner: &Owner, addresses: &[IpAddr]) {
         match &mut self.scanned {
             Some(holdings) => holdings.entry(owner.key()).or_default().extend_from_slice(addresses),
@@ -233,7 +235,8 @@ fn failed(act: &'static str, path: &Path) -> impl Fn(io::Error) -> StoreError {
     move |source| StoreError { act, path: path.to_owned(), source }
 }
 
-/// A lease that has no address yet: linked to as many as its owner gets, so that a lease appears whole. Goes when dropped.
+/// A lease that has no address yet: linked to as many as its owner gets, so that a lease appears whole. Goes when
+/// dropped.
 struct Draft<'a> {
     path: &'a Path,
     /// To be written beside the lease, where the file system does not keep it on the file.

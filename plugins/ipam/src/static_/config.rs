@@ -55,7 +55,8 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// `runtimeConfig.ips` replace `args.cni.ips`, which replace the addresses of `ipam` and, appended to them, of `CNI_ARGS`.
+    /// `runtimeConfig.ips` replace `args.cni.ips`, which replace the addresses of `ipam` and, appended to them, of
+    /// `CNI_ARGS`.
     pub(super) fn parse(request: &Request) -> Result<Self, Error> {
         let NetConf { ipam, runtime, args } = request.decode()?;
         let IpamConf { addresses, routes, dns } = ipam;

@@ -32,7 +32,8 @@ pub type Lease<'a> = (IpAddr, &'a Range);
 
 impl Store {
     /// Leases one address of each set to the attachment, the requested one where there is one (see
-    /// [`assign`](crate::allocate::assign)). An attachment that already holds an address of one of the sets gets none.
+    /// [`assign`](crate::allocate::assign)). An attachment that already holds an address of one of the sets gets
+    /// none.
     pub fn lease<'a>(
         &mut self,
         at: &Attachment,
@@ -101,8 +102,8 @@ impl Store {
         }
     }
 
-    /// The first candidate that `take` accepts. After some refusals in a row the directory is read once, so that a long
-    /// stretch of leases costs one pass over it.
+    /// The first candidate that `take` accepts. After some refusals in a row the directory is read once, so that a
+    /// long stretch of leases costs one pass over it.
     fn first_free<'a>(
         &self,
         index: usize,

@@ -155,7 +155,8 @@ fn requested_addresses_are_given_or_refused() {
 fn the_reference_may_change_the_leases_between_any_two_calls() {
     let world = World::new();
     world.lease("c0", &["10.0.0.0/16"]);
-    // Faster than a kernel's tick of 1 to 10 ms, so that times of modification of the kernel's making are often equal.
+    // Faster than a kernel's tick of 1 to 10 ms, so that times of modification of the kernel's making are often
+    // equal.
     for round in 0..500 {
         let (ours, theirs) = (format!("ours{round}"), format!("theirs{round}"));
         let address = world.lease(&ours, &["10.0.0.0/16"]);

@@ -15,8 +15,8 @@ fn pair() -> Value {
     config
 }
 
-/// Calls `verb` again and again, killed before its first, second, ... system call, until it gets through; `then` after
-/// each. Says how many it took.
+/// Calls `verb` again and again, killed before its first, second, ... system call, until it gets through; `then`
+/// after each. Says how many it took.
 fn kill_at_each_step(lab: &Lab, call: &PluginCall, verb: &str, mut then: impl FnMut(usize)) -> usize {
     lab.needs_program("strace", "strace");
     (1..2000)

@@ -59,7 +59,8 @@ fn nothing_is_linear_in_the_number_of_leases() {
     });
 }
 
-/// Prints medians: of a whole call of the plugin, of one of the reference's where it is there, and of the lease store alone.
+/// Prints medians: of a whole call of the plugin, of one of the reference's where it is there, and of the lease store
+/// alone.
 #[test]
 fn print_times() {
     run("print_times", |lab| {
