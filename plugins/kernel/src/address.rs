@@ -131,7 +131,9 @@ fn dump(nl: &mut Netlink, index: u32, act: &str) -> Result<Vec<Address>> {
     let mut message = AddressMessage::default();
     message.header.index = index;
     let replies = nl.dump(&RouteNetlinkMessage::GetAddress(message), act)?;
-    Ok(replies.into_iter().filter_map(decode).collect())
+    // Kernels before 5.0 ignore the filter.
+    let wanted = |address: &Address| index == 0 || address.link == index.into();
+    Ok(replies.into_iter().filter_map(decode).filter(wanted).collect())
 }
 
 fn decode(message: RouteNetlinkMessage) -> Option<Address> {

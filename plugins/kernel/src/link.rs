@@ -311,7 +311,9 @@ pub fn list(nl: &mut Netlink) -> Result<Vec<Link>> {
 pub fn list_ports(nl: &mut Netlink, master: &Dev) -> Result<Vec<Link>> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::Controller(master.index.into()));
-    dump(nl, message, &format!("list ports of {}", master.name))
+    let mut links = dump(nl, message, &format!("list ports of {}", master.name))?;
+    links.retain(|link| link.master == Some(master.index));
+    Ok(links)
 }
 
 /// The links of a kind, by the kernel's name of it (`veth`, `bridge`, `vxlan`).

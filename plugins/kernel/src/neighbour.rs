@@ -103,7 +103,9 @@ pub fn list(nl: &mut Netlink, link: Option<LinkIndex>) -> Result<Vec<Neighbour>>
     let mut message = NeighbourMessage::default();
     message.attributes.extend(link.map(|link| NeighbourAttribute::IfIndex(link.into())));
     let replies = nl.dump(&RouteNetlinkMessage::GetNeighbour(message), "list neighbours")?;
-    Ok(replies.into_iter().filter_map(decode).filter(|neighbour| neighbour.state != NOARP).collect())
+    // Kernels before 5.0 ignore the filter.
+    let wanted = |entry: &Neighbour| entry.state != NOARP && link.is_none_or(|link| entry.link == link);
+    Ok(replies.into_iter().filter_map(decode).filter(wanted).collect())
 }
 
 fn decode(message: RouteNetlinkMessage) -> Option<Neighbour> {

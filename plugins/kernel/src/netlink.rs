@@ -7,7 +7,7 @@
 mod wire;
 
 use std::{
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -115,9 +115,10 @@ impl Netlink {
         let act = |err| Error::new("open netlink socket", err);
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(act)?;
         let port = socket.bind_auto().map_err(act)?.port_number();
-        socket.set_ext_ack(true).map_err(act)?;
-        socket.set_cap_ack(true).map_err(act)?;
-        socket.set_netlink_get_strict_chk(true).map_err(act)?;
+        // Not before Linux 4.12, 4.2 and 4.20; nothing here depends on them.
+        for set in [Socket::set_ext_ack, Socket::set_cap_ack, Socket::set_netlink_get_strict_chk] {
+            known(set(&socket, true)).map_err(act)?;
+        }
         // The forced size needs CAP_NET_ADMIN, as everything but reading does.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
             socket.set_rx_buf_sz(RECEIVE_QUEUE).map_err(act)?;
@@ -337,6 +338,11 @@ impl Answers {
             self.failures.push((index, error));
         }
     }
+}
+
+/// Takes an option that this kernel does not have for set.
+fn known(result: io::Result<()>) -> io::Result<()> {
+    result.or_else(|err| if err.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(()) } else { Err(err) })
 }
 
 /// How many of `requests` go into one send: at least one, and no more than the buffers on both sides hold.

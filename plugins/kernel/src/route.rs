@@ -143,7 +143,7 @@ fn request(route: &Route, flags: u16, verb: &str) -> Request {
     Request::new(RouteNetlinkMessage::NewRoute(encode(route)), flags, act)
 }
 
-/// Which routes [`list`] shows. The kernel does the filtering, so a large table costs nothing.
+/// Which routes [`list`] shows. Kernels from 5.0 on do the filtering, so that a large table costs nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only this table; all tables if `None`.
@@ -152,6 +152,15 @@ pub struct Filter {
     pub dev: Option<LinkIndex>,
     /// Only routes of this origin (`RTPROT_*`).
     pub protocol: Option<u8>,
+}
+
+impl Filter {
+    fn admits(&self, route: &Route) -> bool {
+        let through = |dev| route.dev == Some(dev) || route.next_hops.iter().any(|hop| hop.dev == dev);
+        self.table.is_none_or(|table| route.table == table)
+            && self.dev.is_none_or(through)
+            && self.protocol.is_none_or(|protocol| route.protocol == protocol)
+    }
 }
 
 /// Which IP.
@@ -188,7 +197,7 @@ pub fn list(nl: &mut Netlink, family: Family, filter: Filter) -> Result<Vec<Rout
         Err(err) if table.is_some() && err.is_missing() => Vec::new(),
         replies => replies?,
     };
-    Ok(replies.into_iter().filter_map(decode).collect())
+    Ok(replies.into_iter().filter_map(decode).filter(|route| filter.admits(route)).collect())
 }
 
 /// The link of the default route with the lowest metric, in the main table.

@@ -22,7 +22,9 @@ pub struct New {
 
 impl New {
     pub(super) fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), message: super::named(name), netns: None }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        Self { name: name.to_owned(), message, netns: None }
     }
 
     /// Its name.

@@ -94,3 +94,77 @@ const ALIGN: usize = 4;
 const CODE: usize = 4;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLMSGERR_ATTR_MSG: u16 = 1;
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
+    use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
+
+    use super::{NLM_F_CAPPED, messages, push};
+
+    fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(16 + payload.len()).unwrap();
+        let mut bytes =
+            [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &flags.to_ne_bytes(), &[7; 8], payload].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn outcome(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
+        let bytes = message(kind, flags, payload);
+        let only = messages(&bytes).next().unwrap().unwrap();
+        only.outcome("act").err().map(|err| err.to_string())
+    }
+
+    #[test]
+    fn finds_the_explanation_behind_the_request() {
+        let code = (-22_i32).to_ne_bytes();
+        let request = message(16, 0, &[1, 2, 3, 4, 5]);
+        let offset = [8, 0, 2, 0, 16, 0, 0, 0];
+        let text = [&[11, 0, 1, 0][..], b"no such", &[0]].concat();
+        let plain = Some("act: Invalid argument (os error 22)".to_owned());
+        let explained = Some("act: Invalid argument (os error 22): no such".to_owned());
+
+        assert_eq!(outcome(NLMSG_ERROR, 0, &[&[0; 4][..], &request[..16]].concat()), None);
+        assert_eq!(outcome(NLMSG_ERROR, 0, &[&code[..], &request].concat()), plain);
+        assert_eq!(outcome(NLMSG_ERROR, 0, &[&code[..], &request, &offset, &text].concat()), explained);
+        let capped = [&code[..], &request[..16], &offset, &text].concat();
+        assert_eq!(outcome(NLMSG_ERROR, NLM_F_CAPPED, &capped), explained);
+        assert_eq!(outcome(NLMSG_DONE, 0, &[&code[..], &text].concat()), explained);
+        assert_eq!(outcome(NLMSG_DONE, 0, &[0; 4]), None);
+        assert_eq!(outcome(NLMSG_DONE, 0, &[]), None);
+    }
+
+    #[test]
+    fn takes_any_bytes_for_an_answer() {
+        let whole = message(NLMSG_ERROR, 0, &[&(-22_i32).to_ne_bytes()[..], &[0xff; 40]].concat());
+        for length in 0..whole.len() {
+            for incoming in messages(&whole[..length]) {
+                assert!(incoming.is_err(), "{length}");
+            }
+        }
+        for (at, value) in (0..whole.len()).flat_map(|at| [0, 1, 15, 17, 0xff].map(|value| (at, value))) {
+            let mut broken = whole.clone();
+            broken[at] = value;
+            for incoming in messages(&broken).map_while(Result::ok) {
+                let _ = (incoming.outcome("act"), incoming.decode("act"));
+            }
+        }
+    }
+
+    #[test]
+    fn pads_messages_apart() {
+        let mut buffer = Vec::new();
+        let mut odd = LinkMessage::default();
+        odd.attributes.push(netlink_packet_route::link::LinkAttribute::IfName("abcd".into()));
+        for sequence in [1, 2] {
+            push(&mut buffer, &RouteNetlinkMessage::GetLink(odd.clone()), 5, sequence);
+        }
+        let found: Vec<_> = messages(&buffer).map(Result::unwrap).collect();
+        assert_eq!(
+            found.iter().map(|m| (m.kind, m.flags, m.sequence)).collect::<Vec<_>>(),
+            [(18, 5, 1), (18, 5, 2)]
+        );
+        assert_eq!(found[1].decode("act").unwrap(), RouteNetlinkMessage::GetLink(odd));
+    }
+}

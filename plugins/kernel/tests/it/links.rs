@@ -100,11 +100,18 @@ fn changes_links() {
         assert!(link.is_promiscuous() && link.is_allmulticast());
         assert_eq!(link.mac, Some(MacAddr([2, 1, 1, 1, 1, 1])));
 
-        let long = "an-alternative-name-beyond-fifteen";
-        nl.execute(link::add_altname(&a, long)).unwrap();
-        assert_eq!(link::by_name(nl, long).unwrap().index, a.index);
-        nl.execute(link::remove_altname(&a, long)).unwrap();
-        assert!(link::find(nl, long).unwrap().is_none());
+        for altname in ["an-alternative-name-beyond-fifteen", "short"] {
+            nl.execute(link::add_altname(&a, altname)).unwrap();
+            let link = link::by_name(nl, altname).unwrap();
+            assert_eq!(
+                (link.index, link.name.as_str(), link.altnames.as_slice()),
+                (a.index, "a", &[altname.into()][..])
+            );
+            nl.batch(&[link::remove_altname(&a, altname), link::remove_altname(&a, altname)]).unwrap();
+            assert!(link::find(nl, altname).unwrap().is_none());
+        }
+        let err = nl.execute(link::add(link::new("a-name-beyond-fifteen"), "ifb")).unwrap_err();
+        assert!(err.act() == "add ifb a-name-beyond-fifteen", "{err}");
 
         let lower =
             link::create(nl, macvlan::add(link::new("m0"), a.index, macvlan::Mode::Private, None), "m0");
