@@ -1,5 +1,5 @@
 //! Network interfaces of every kind: finding, listing, removing. Making them is in the module of each kind ([`crate::veth`],
-//! [`crate::bridge`], ...), with what is common to all of them in [`create`]; changing them in [`change`].
+//! [`crate::bridge`], ...), with what is common to all of them in [`mod@create`]; changing them in [`mod@change`].
 
 pub mod change;
 pub mod create;
@@ -389,7 +389,7 @@ pub fn change(dev: &Dev) -> change::Change {
     change::Change::of(dev)
 }
 
-/// As [`change`], of the link that has that name when the kernel reads the request.
+/// As [`change()`], of the link that has that name when the kernel reads the request.
 pub fn change_named(name: &str) -> change::Change {
     change::Change::named(name)
 }
