@@ -13,6 +13,7 @@ pub mod announce;
 pub mod boot;
 pub mod bridge;
 pub mod bridge_vlan;
+pub mod conntrack;
 pub mod error;
 pub mod fdb;
 pub mod forwarding;
