@@ -14,10 +14,11 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::ns::{Ns, Ran};
-use crate::plugin::PluginCall;
+use crate::plugin::{PluginCall, built};
 use crate::snapshot::{self, Snapshot};
 use crate::{skip, wait};
 
+pub mod contained;
 mod mounts;
 
 /// Where the lab keeps what is its own; no part of any comparison.
@@ -116,6 +117,40 @@ impl Lab {
     /// A directory for the test's own files; nothing in it is compared.
     pub fn dir(&self) -> PathBuf {
         Path::new(OWN_DIR).join("files")
+    }
+
+    /// Writes a file, in the lab's own mounts only if it is below one of them: `/run`, `/etc/cni`, `/var/lib/cni`, or
+    /// what [`Lab::empty`] hid.
+    #[track_caller]
+    pub fn write(&self, path: impl AsRef<Path>, text: &str) {
+        let path = path.as_ref();
+        let written = fs::create_dir_all(path.parent().unwrap_or(path)).and_then(|()| fs::write(path, text));
+        written.unwrap_or_else(|cause| panic!("write {}: {cause}", path.display()));
+    }
+
+    /// Hides what the host has in `dir` behind an empty directory that only the lab sees.
+    #[track_caller]
+    pub fn empty(&self, dir: &Path) {
+        mounts::empty(dir).unwrap_or_else(|cause| panic!("{cause:#}"));
+    }
+
+    /// A plugin directory as on an installed node: ours under `names`, the rest of the names from the Go plugins in
+    /// `peers`. Skips the test when those are not installed.
+    #[track_caller]
+    pub fn plugin_dir(&self, ours: &[&str], peers: &[&str]) -> PathBuf {
+        let (dir, go) = (self.dir().join("plugins"), Path::new("/usr/lib/cni"));
+        fs::create_dir_all(&dir).unwrap_or_else(|cause| panic!("make {}: {cause}", dir.display()));
+        for (from, name) in
+            ours.iter().map(|name| (built(), name)).chain(peers.iter().map(|name| (go.into(), name)))
+        {
+            let file: PathBuf = from.join(name);
+            if !file.is_file() && from == go {
+                self.skip(&format!("needs {} (package containernetworking-plugins)", file.display()));
+            }
+            fs::copy(&file, dir.join(name))
+                .unwrap_or_else(|cause| panic!("copy {}: {cause}", file.display()));
+        }
+        dir
     }
 
     /// Makes the namespace `/run/netns/<name>`, lo up.

@@ -9,11 +9,15 @@ use anyhow::{Context, ensure};
 use nix::unistd::geteuid;
 
 /// Package, and what the tests do with it.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 9] = [
+    ("busybox-static", "what runs in containers: images are made from it, none is fetched"),
     ("containernetworking-plugins", "the Go plugins: taking over from them, handing back, being compared"),
+    ("containerd", "a runtime to serve, through its CRI"),
     ("iproute2", "a second opinion on links, routes and rules"),
     ("iptables", "hosts whose FORWARD chain drops, and rules that Go plugins left"),
     ("nftables", "a second opinion on rulesets, in every comparison of before and after"),
+    ("podman", "a runtime to serve, by its CNI backend"),
+    ("runc", "what both runtimes run containers with"),
     ("strace", "failing or killing a plugin at a chosen system call, counting its children"),
 ];
 

@@ -16,14 +16,18 @@ pub(super) fn make_private() -> anyhow::Result<()> {
     tmpfs(Path::new("/run"))?;
     fs::create_dir_all("/run/lock").context("make /run/lock")?;
     for dir in &STATE_DIRS[1..] {
-        let dir = Path::new(dir);
-        if !dir.is_dir() {
-            make_room(dir)?;
-        }
-        tmpfs(dir)?;
+        empty(Path::new(dir))?;
     }
     fresh_sys();
     Ok(())
+}
+
+/// Mounts an empty directory on `dir`, which need not exist on the host.
+pub(super) fn empty(dir: &Path) -> anyhow::Result<()> {
+    if !dir.is_dir() {
+        make_room(dir)?;
+    }
+    tmpfs(dir)
 }
 
 fn tmpfs(on: &Path) -> anyhow::Result<()> {

@@ -1,0 +1,145 @@
+//! containerd, driven through its CRI as by a kubelet, with pods on a network of our plugins.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cri::{Cri, Pod};
+use serde_json::json;
+use testenv::daemon::Daemon;
+use testenv::lab::Lab;
+use testenv::lab::contained::run_contained;
+use testenv::wait::wait_for;
+
+const IMAGE: &str = "localhost/busybox:test";
+const PAUSE: &str = "localhost/pause:test";
+const SOCKET: &str = "/run/ctrd/ctrd.sock";
+const OURS: [&str; 2] = ["bridge", "host-local"];
+const PEERS: [&str; 2] = ["loopback", "portmap"];
+
+/// A containerd in the lab with both images loaded.
+fn containerd(lab: &Lab) -> Daemon {
+    lab.needs_program("containerd", "containerd");
+    lab.needs_program("runc", "runc");
+    lab.needs_program("iptables", "iptables");
+    let plugins = lab.plugin_dir(&OURS, &PEERS);
+    let settings = lab.dir().join("containerd.toml");
+    lab.write(&settings, &configuration(&lab.dir(), &plugins));
+    let mut daemon = lab.daemon(lab.host(), &["containerd", "--config", &settings.display().to_string()]);
+    wait_for("containerd to answer", Duration::from_secs(20), || {
+        daemon.assert_running();
+        ctr(lab, &["version"]).succeeded()
+    });
+    for (name, command) in [
+        (IMAGE, &["sh"][..]),
+        (PAUSE, &["sh", "-c", "trap exit TERM INT; while :; do sleep 3600 & wait; done"]),
+    ] {
+        let image = lab.image(name, command).display().to_string();
+        ctr(lab, &["--namespace", "k8s.io", "images", "import", &image]).ok();
+    }
+    daemon
+}
+
+fn ctr(lab: &Lab, arguments: &[&str]) -> testenv::ns::Ran {
+    lab.exec(&[&["ctr", "--address", SOCKET], arguments].concat())
+}
+
+/// Scores below the caller's cannot be set without CAP_SYS_RESOURCE: restrict_oom_score_adj.
+fn configuration(dir: &Path, plugins: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        r#"version = 2
+root = "{dir}/ctrd"
+state = "/run/ctrd/state"
+[grpc]
+  address = "{SOCKET}"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "{dir}/opt"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "{PAUSE}"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "{plugins}"
+    conf_dir = "/etc/cni/net.d"
+"#,
+        plugins = plugins.display()
+    )
+}
+
+fn network(lab: &Lab) {
+    let list = json!({
+        "cniVersion": "1.0.0", "name": "pods", "plugins": [
+            {
+                "type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{ "subnet": "10.22.0.0/16" }]],
+                    "routes": [{ "dst": "0.0.0.0/0" }],
+                },
+            },
+            { "type": "portmap", "capabilities": { "portMappings": true } },
+        ],
+    });
+    lab.write("/etc/cni/net.d/10-pods.conflist", &list.to_string());
+}
+
+#[test]
+fn two_pods_of_containerd_talk() {
+    run_contained("two_pods_of_containerd_talk", |lab| {
+        let outside = lab.outside("up0");
+        network(lab);
+        let daemon = containerd(lab);
+        let mut cri = Cri::connect(&PathBuf::from(SOCKET)).unwrap();
+        let echo = outside.tcp_echo("198.51.100.254:0".parse().unwrap());
+
+        let pods: Vec<Pod> = [("a", 18080), ("b", 18081)]
+            .map(|(name, port)| {
+                cri.run_pod(name, &[(port, 8080)])
+                    .unwrap_or_else(|cause| panic!("{cause:#}\n{}", daemon.said()))
+            })
+            .into();
+        assert!(pods.iter().all(|pod| pod.ip.starts_with("10.22.")), "{pods:?}");
+        let containers: Vec<String> =
+            pods.iter().map(|pod| cri.run_container(pod, IMAGE, &["sleep", "1000"]).unwrap()).collect();
+        let to_outside = format!("echo hi | nc 198.51.100.254 {}", echo.address().port());
+        let to_other = format!("wget -q -O - http://{}:8080/index.html", pods[1].ip);
+        for (container, command, expected) in [
+            (&containers[0], format!("ping -q -c 1 -W 2 {} > /dev/null", pods[1].ip), ""),
+            (&containers[0], "ping -q -c 1 -W 2 198.51.100.254 > /dev/null".to_string(), ""),
+            (&containers[1], "echo hello > /tmp/index.html; httpd -p 8080 -h /tmp".to_string(), ""),
+            (&containers[0], to_other, "hello\n"),
+            (&containers[0], to_outside, "hi\n"),
+        ] {
+            let said = cri.exec(container, &["sh", "-c", &command]).unwrap();
+            assert_eq!((said.code, said.stdout.as_str()), (0, expected), "{command}: {}", said.stderr);
+        }
+        assert_eq!(echo.seen()[0].ip().to_string(), "198.51.100.1", "masqueraded");
+
+        for pod in &pods {
+            cri.stop_pod(pod).unwrap();
+            cri.remove_pod(pod).unwrap();
+        }
+        drop(daemon);
+        allow_what_stays(lab);
+        lab.assert_nothing_left();
+    });
+}
+
+/// What containerd itself and the Go plugins of its list leave; of our plugins only what stays by design.
+fn allow_what_stays(lab: &Lab) {
+    lab.allow_bridge("cni0");
+    lab.allow_state("pods");
+    for own in [
+        "/run/ctrd",
+        "/run/containerd",
+        "/run/podlogs",
+        "/run/runc",
+        "/run/xtables.lock",
+        "/etc/cni/net.d",
+        "/var/lib/cni/results",
+    ] {
+        lab.allow(own);
+    }
+    for go in ["table ip nat", "table ip6 nat"] {
+        lab.allow(go);
+    }
+}
