@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::ns::{Ns, Ran};
 use crate::plugin::{PluginCall, built};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Allowed, Snapshot};
 use crate::{skip, wait};
 
 pub mod contained;
@@ -33,7 +33,7 @@ pub struct Lab {
     host: Ns,
     namespaces: Mutex<Vec<Ns>>,
     files: Mutex<Snapshot>,
-    allowed: Mutex<Vec<String>>,
+    allowed: Mutex<Allowed>,
 }
 
 /// What unwinds a test that turns out to be impossible here.
@@ -232,7 +232,7 @@ impl Lab {
     /// Names what may stay: whole words of a line of the report (`link cni0`, `net.ipv4.ip_forward`,
     /// `dir /var/lib/cni/networks`). Valid for every namespace of the lab.
     pub fn allow(&self, what: &str) {
-        self.allowed.lock().expect("no panic while held").push(what.to_string());
+        self.allowed.lock().expect("no panic while held").words.push(what.to_string());
     }
 
     /// Lets everything stay: for a bench, whose end is the lab's end.
@@ -245,6 +245,11 @@ impl Lab {
         self.allow(&format!("link {name}"));
         self.allow(&format!("dev {name}"));
         self.allow_forwarding();
+    }
+
+    /// Lets the suite's nft tables stay, which are made once, but no element of their sets and maps.
+    pub fn allow_tables(&self) {
+        self.allowed.lock().expect("no panic while held").tables = true;
     }
 
     /// Names what leases leave by design: the directory of network `name`, its lock and its last reserved addresses,

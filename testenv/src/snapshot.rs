@@ -48,12 +48,12 @@ impl Snapshot {
 }
 
 impl Change {
-    /// Drops every line that has one of `allowed` in it as whole words, and sysctls that were not there before.
-    pub fn without(mut self, allowed: &[String]) -> Self {
-        let named = |line: &str| allowed.iter().any(|what| covers(what, line));
-        self.added.retain(|line| !named(line));
-        self.removed.retain(|line| !named(line));
-        self.sysctls.retain(|name, (before, _)| before.is_some() && !named(&format!("sysctl {name}")));
+    /// Drops what may stay, and sysctls that were not there before.
+    pub fn without(mut self, allowed: &Allowed) -> Self {
+        self.added.retain(|line| !allowed.covers(line));
+        self.removed.retain(|line| !allowed.covers(line));
+        self.sysctls
+            .retain(|name, (before, _)| before.is_some() && !allowed.covers(&format!("sysctl {name}")));
         self
     }
 
@@ -62,14 +62,31 @@ impl Change {
     }
 }
 
-/// `what` names a line when it is in it, from the beginning of a word to the end of one. Empty names all.
-fn covers(what: &str, line: &str) -> bool {
-    if what.is_empty() {
+/// What may differ.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// Each names the lines that it is in, from the beginning of a word to the end of one. Empty names all.
+    pub words: Vec<String>,
+    /// The suite's nft tables with their chains, rules and sets, which are made once; never an element.
+    pub tables: bool,
+}
+
+impl Allowed {
+    fn covers(&self, line: &str) -> bool {
+        let of_tables = TABLES.iter().any(|table| line.starts_with(table)) && !line.contains("elements = {");
+        self.tables && of_tables || self.words.iter().any(|words| has_words(line, words))
+    }
+}
+
+const TABLES: [&str; 2] = ["nft table inet tenon", "nft table bridge tenon"];
+
+fn has_words(line: &str, words: &str) -> bool {
+    if words.is_empty() {
         return true;
     }
     let edge = |text: Option<char>| text.is_none_or(|c| [' ', '/', '.'].contains(&c));
-    line.match_indices(what)
-        .any(|(at, _)| edge(line[..at].chars().next_back()) && edge(line[at + what.len()..].chars().next()))
+    line.match_indices(words)
+        .any(|(at, _)| edge(line[..at].chars().next_back()) && edge(line[at + words.len()..].chars().next()))
 }
 
 impl fmt::Display for Change {

@@ -78,7 +78,7 @@ fn masquerade_hides_the_container_outside_and_nowhere_else() {
     lab::run("masquerade", |lab| {
         let outside = lab.outside("up0");
         lab.rebase();
-        lab.allow("table inet tenon");
+        lab.allow_tables();
         let config = dual_stack(json!({"ipMasq": true}));
         let (c1, c2) = (lab.netns("c1"), lab.netns("c2"));
         let call = bridge(lab, &config);

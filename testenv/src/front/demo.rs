@@ -12,7 +12,7 @@ use testenv::picture::{Node, Picture};
 use testenv::ping::PATIENCE;
 use testenv::plugin::PluginCall;
 
-use super::{cargo, root, say};
+use super::{cargo, install, root, say};
 
 const CONTAINERS: [&str; 3] = ["c1", "c2", "c3"];
 const BRIDGE: &str = "cni0";
@@ -31,7 +31,8 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     if let Some(other) = arguments.first() {
         bail!("demo: unexpected argument {other:?}");
     }
-    cargo::run(&["build", "--workspace", "--bins"])?;
+    let suite = install::suite();
+    cargo::run(&[vec!["build"], suite.iter().map(String::as_str).collect()].concat())?;
     root::ensure_root()?;
     let worked = std::panic::catch_unwind(|| {
         lab::run("demo", |lab| {
@@ -47,6 +48,7 @@ fn show(lab: &Lab) -> anyhow::Result<()> {
     let outside = lab.outside("up0");
     lab.allow_bridge(BRIDGE);
     lab.allow_state("demo");
+    lab.allow_tables();
     let attached = CONTAINERS.map(|name| attach(lab, name));
     say(&picture(lab, &outside, &attached)?.draw())?;
     talk_inside(&attached)?;
@@ -58,14 +60,14 @@ fn show(lab: &Lab) -> anyhow::Result<()> {
     }
     lab.assert_nothing_left();
     say(&format!(
-        "  left  nothing but bridge {BRIDGE} and forwarding, which stay by design; the lab ends with them"
+        "  left  nothing: bridge {BRIDGE}, forwarding and empty nft sets stay by design, until the lab ends"
     ))?;
     Ok(())
 }
 
 fn config() -> Value {
     json!({
-        "cniVersion": "1.0.0", "name": "demo", "type": "bridge", "bridge": BRIDGE,
+        "cniVersion": "1.1.0", "name": "demo", "type": "bridge", "bridge": BRIDGE,
         "isGateway": true, "ipMasq": true, "hairpinMode": true,
         "ipam": {
             "type": "host-local",

@@ -12,7 +12,7 @@ fn snapshot(lines: &[&str], sysctls: &[(&str, &str)]) -> Snapshot {
 fn a_change_tells_what_came_went_and_turned() {
     let before = snapshot(&["link a", "link b"], &[("x", "0"), ("gone", "1")]);
     let after = snapshot(&["link a", "link c"], &[("x", "1"), ("new", "1")]);
-    let change = before.until(&after).without(&[]);
+    let change = before.until(&after).without(&Allowed::default());
     assert_eq!(change.to_string(), "  + link c\n  - link b\n  ~ sysctl x: 0 -> 1\n");
 }
 
@@ -26,8 +26,10 @@ fn applying_a_change_gives_the_later_lines() {
 
 #[test]
 fn an_exception_names_whole_words() {
-    let check =
-        |what: &str, line: &str, expected: bool| assert_eq!(covers(what, line), expected, "{what}: {line}");
+    let check = |what: &str, line: &str, expected: bool| {
+        let allowed = Allowed { words: vec![what.to_string()], tables: false };
+        assert_eq!(allowed.covers(line), expected, "{what}: {line}");
+    };
     check("link cni0", "link cni0 bridge mtu 1500", true);
     check("link cni0", "link cni01 bridge mtu 1500", false);
     check("dev cni0", "address 10.1.0.1/16 dev cni0", true);
@@ -50,4 +52,14 @@ fn a_ruleset_is_told_line_by_line() {
         "nft table inet t : set s : type ipv4_addr",
     ];
     assert_eq!(ruleset_lines(text).into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn tables_may_stay_but_no_element() {
+    let allowed = Allowed { words: Vec::new(), tables: true };
+    let check = |line: &str, expected: bool| assert_eq!(allowed.covers(line), expected, "{line}");
+    check("nft table inet tenon", true);
+    check("nft table inet tenon : set masq4 : type ifname . ipv4_addr", true);
+    check("nft table inet tenon : set masq4 : elements = { \"cni0\" . 10.88.0.2 }", false);
+    check("nft table ip filter : chain FORWARD : iifname cni0 accept", false);
 }
