@@ -1,6 +1,9 @@
 //! What a rule can look at in a packet and its surroundings.
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{Expressions, Meta, MetaKey, Payload, Register};
+
+use super::attribute::number;
 
 /// One thing to load, named as nft names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +28,26 @@ pub enum Field {
     Ip6Destination,
     /// `ether saddr`
     EtherSource,
+    /// `th sport`
+    SourcePort,
     /// `th dport`
     DestinationPort,
+    /// `ct mark`
+    CtMark,
+    /// `ct state`: one bit for each state, see [`super::rule::Rule::any_bit`].
+    CtState,
+    /// `ct status`: `IPS_*` bits.
+    CtStatus,
+    /// `ct direction`
+    CtDirection,
+    /// `ct original ip daddr`: before translation.
+    CtOriginalIp4Destination,
+    /// `ct original ip6 daddr`: before translation.
+    CtOriginalIp6Destination,
+    /// `ct original proto-dst`: the port before translation.
+    CtOriginalDestinationPort,
+    /// `fib daddr type`: what the routing tables say of the destination (`RTN_*`).
+    DestinationType,
 }
 
 /// A field, or the first bits of it: `ip daddr & 255.255.0.0`.
@@ -51,11 +72,13 @@ impl Field {
 
     pub(crate) fn len(self) -> usize {
         match self {
-            Self::Iifname | Self::Oifname | Self::Ip6Source | Self::Ip6Destination => 16,
-            Self::Nfproto | Self::L4Proto => 1,
-            Self::Mark | Self::Ip4Source | Self::Ip4Destination => 4,
+            Self::Iifname | Self::Oifname => 16,
+            Self::Ip6Source | Self::Ip6Destination | Self::CtOriginalIp6Destination => 16,
+            Self::Ip4Source | Self::Ip4Destination | Self::CtOriginalIp4Destination => 4,
+            Self::Mark | Self::CtMark | Self::CtState | Self::CtStatus | Self::DestinationType => 4,
             Self::EtherSource => 6,
-            Self::DestinationPort => 2,
+            Self::SourcePort | Self::DestinationPort | Self::CtOriginalDestinationPort => 2,
+            Self::Nfproto | Self::L4Proto | Self::CtDirection => 1,
         }
     }
 
@@ -79,7 +102,16 @@ impl Field {
             Self::Ip6Source => self.payload(NETWORK_HEADER, 8, to),
             Self::Ip6Destination => self.payload(NETWORK_HEADER, 24, to),
             Self::EtherSource => self.payload(LINK_HEADER, 6, to),
+            Self::SourcePort => self.payload(TRANSPORT_HEADER, 0, to),
             Self::DestinationPort => self.payload(TRANSPORT_HEADER, 2, to),
+            Self::CtState => ct(NFT_CT_STATE, to),
+            Self::CtDirection => ct(NFT_CT_DIRECTION, to),
+            Self::CtStatus => ct(NFT_CT_STATUS, to),
+            Self::CtMark => ct(NFT_CT_MARK, to),
+            Self::CtOriginalIp4Destination => ct_original(NFT_CT_DST_IP, to),
+            Self::CtOriginalIp6Destination => ct_original(NFT_CT_DST_IP6, to),
+            Self::CtOriginalDestinationPort => ct_original(NFT_CT_PROTO_DST, to),
+            Self::DestinationType => fib_destination_type(to),
         }
     }
 
@@ -95,6 +127,28 @@ impl Field {
 
 fn meta(key: MetaKey, to: Register) -> Expressions {
     Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(to)])
+}
+
+fn ct(key: u32, to: Register) -> Expressions {
+    other("ct", vec![number(NFTA_CT_KEY, key), number(NFTA_CT_DREG, to.into())])
+}
+
+fn ct_original(key: u32, to: Register) -> Expressions {
+    let direction = DefaultNla::new(NFTA_CT_DIRECTION, vec![IP_CT_DIR_ORIGINAL]);
+    other("ct", vec![number(NFTA_CT_KEY, key), number(NFTA_CT_DREG, to.into()), direction])
+}
+
+fn fib_destination_type(to: Register) -> Expressions {
+    let attributes = vec![
+        number(NFTA_FIB_DREG, to.into()),
+        number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE),
+        number(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR),
+    ];
+    other("fib", attributes)
+}
+
+pub(crate) fn other(name: &str, attributes: Vec<DefaultNla>) -> Expressions {
+    Expressions::Other { expression_type: name.to_owned(), attributes }
 }
 
 impl Part {
@@ -128,3 +182,22 @@ impl Dependency {
 const LINK_HEADER: u32 = 0;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+/// `enum nft_ct_keys` and `enum nft_ct_attributes`
+const NFT_CT_STATE: u32 = 0;
+const NFT_CT_DIRECTION: u32 = 1;
+const NFT_CT_STATUS: u32 = 2;
+pub(crate) const NFT_CT_MARK: u32 = 3;
+const NFT_CT_PROTO_DST: u32 = 12;
+const NFT_CT_DST_IP: u32 = 20;
+const NFT_CT_DST_IP6: u32 = 22;
+const NFTA_CT_DREG: u16 = 1;
+pub(crate) const NFTA_CT_KEY: u16 = 2;
+const NFTA_CT_DIRECTION: u16 = 3;
+pub(crate) const NFTA_CT_SREG: u16 = 4;
+const IP_CT_DIR_ORIGINAL: u8 = 0;
+/// `enum nft_fib_attributes`, `enum nft_fib_result`, `enum nft_fib_flags`
+const NFTA_FIB_DREG: u16 = 1;
+const NFTA_FIB_RESULT: u16 = 2;
+const NFTA_FIB_FLAGS: u16 = 3;
+const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+const NFTA_FIB_F_DADDR: u32 = 1 << 1;

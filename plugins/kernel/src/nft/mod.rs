@@ -12,6 +12,7 @@ pub mod element;
 mod field;
 pub mod list;
 pub mod rule;
+mod statement;
 pub mod table;
 pub mod value;
 

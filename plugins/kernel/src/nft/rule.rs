@@ -105,16 +105,47 @@ impl<'a> Rule<'a> {
         self.look_up(parts, map, Some(Lookup::DestinationRegister(Register::Verdict)))
     }
 
-    /// `masquerade`
+    /// `ct state established,related`: belongs to a connection that was let through before.
     #[must_use]
-    pub fn masquerade(self) -> Self {
-        self.other("masq", vec![])
+    pub fn established(self) -> Self {
+        self.any_bit(Field::CtState, CT_ESTABLISHED | CT_RELATED)
     }
 
-    /// `counter`
+    /// `ct state invalid`
     #[must_use]
-    pub fn counter(self) -> Self {
-        self.other("counter", vec![])
+    pub fn invalid(self) -> Self {
+        self.any_bit(Field::CtState, CT_INVALID)
+    }
+
+    /// `ct status dnat`: its connection's destination was translated.
+    #[must_use]
+    pub fn translated(self) -> Self {
+        self.any_bit(Field::CtStatus, IPS_DST_NAT)
+    }
+
+    /// `ct direction original`: no answer.
+    #[must_use]
+    pub fn original_direction(self) -> Self {
+        self.compare(Field::CtDirection.into(), Operator::Equal, vec![0])
+    }
+
+    /// `fib daddr type local`: sent to an address of this host.
+    #[must_use]
+    pub fn to_this_host(self) -> Self {
+        self.compare(Field::DestinationType.into(), Operator::Equal, RTN_LOCAL.to_ne_bytes().to_vec())
+    }
+
+    /// `field bit,bit`: at least one of the bits is set.
+    #[must_use]
+    pub fn any_bit(self, field: Field, bits: u32) -> Self {
+        self.load(&[field.into()]).bitwise(bits, 0).compare_register(Operator::NotEqual, vec![0; REGISTER])
+    }
+
+    /// `field & bits == bits`: all of the bits are set.
+    #[must_use]
+    pub fn all_bits(self, field: Field, bits: u32) -> Self {
+        let value = bits.to_ne_bytes().to_vec();
+        self.load(&[field.into()]).bitwise(bits, 0).compare_register(Operator::Equal, value)
     }
 
     /// `accept`, `drop`, `return`, `jump chain`, ...
@@ -133,21 +164,36 @@ impl<'a> Rule<'a> {
     }
 
     fn compare(self, part: Part, operator: Operator, value: Vec<u8>) -> Self {
-        self.load(&[part]).expression(Expressions::Cmp(vec![
+        self.load(&[part]).compare_register(operator, value)
+    }
+
+    fn compare_register(self, operator: Operator, value: Vec<u8>) -> Self {
+        self.expression(Expressions::Cmp(vec![
             Cmp::SourceRegister(register(0)),
             Cmp::Op(operator),
             Cmp::Data(DataAttribute::Value(value)),
         ]))
     }
 
-    fn look_up(self, parts: &[Part], set: Set<'_>, how: Option<Lookup>) -> Self {
+    /// `& mask ^ xor` on the first register, in host order.
+    pub(super) fn bitwise(self, mask: u32, xor: u32) -> Self {
+        self.expression(Expressions::Bitwise(vec![
+            Bitwise::SourceRegister(register(0)),
+            Bitwise::DestinationRegister(register(0)),
+            Bitwise::Length(4),
+            Bitwise::Mask(DataAttribute::Value(mask.to_ne_bytes().to_vec())),
+            Bitwise::Xor(DataAttribute::Value(xor.to_ne_bytes().to_vec())),
+        ]))
+    }
+
+    pub(super) fn look_up(self, parts: &[Part], set: Set<'_>, how: Option<Lookup>) -> Self {
         let mut lookup = vec![Lookup::Set(set.name.to_owned()), Lookup::SourceRegister(register(0))];
         lookup.extend(how);
         self.load(parts).expression(Expressions::Lookup(lookup))
     }
 
     /// Puts the parts into registers, each behind the one before.
-    fn load(mut self, parts: &[Part]) -> Self {
+    pub(super) fn load(mut self, parts: &[Part]) -> Self {
         for part in parts {
             self = self.depend(part.field.dependency());
         }
@@ -182,11 +228,7 @@ impl<'a> Rule<'a> {
         rule
     }
 
-    fn other(self, name: &str, attributes: Vec<netlink_packet_core::DefaultNla>) -> Self {
-        self.expression(Expressions::Other { expression_type: name.to_owned(), attributes })
-    }
-
-    fn expression(mut self, expression: Expressions) -> Self {
+    pub(super) fn expression(mut self, expression: Expressions) -> Self {
         self.expressions.push(expression.into());
         self
     }
@@ -249,11 +291,17 @@ impl std::fmt::Display for Verdict {
 }
 
 /// The 32-bit register of this number; 16 of them are there (NFT_REG32_COUNT).
-fn register(index: usize) -> Register {
+pub(super) fn register(index: usize) -> Register {
     Register::from(NFT_REG32_00 + u32::try_from(index).unwrap_or(u32::MAX - NFT_REG32_00))
 }
 
 const NFT_REG32_00: u32 = 8;
 const NFT_LOOKUP_F_INV: u32 = 1;
+/// NF_CT_STATE_BIT, NF_CT_STATE_INVALID_BIT; `enum ip_conntrack_status`; linux/rtnetlink.h
+const CT_INVALID: u32 = 1 << 0;
+const CT_ESTABLISHED: u32 = 1 << 1;
+const CT_RELATED: u32 = 1 << 2;
+const IPS_DST_NAT: u32 = 1 << 5;
+const RTN_LOCAL: u32 = 2;
 const NF_DROP: u32 = 0;
 const NF_ACCEPT: u32 = 1;
