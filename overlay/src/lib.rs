@@ -4,11 +4,15 @@
 //! The plugin `overlay` does local work only, from the state file that the agent `overlayd` keeps ([`state`]). Who the
 //! peers are, a directory says: a file or etcd. Nothing here decides by vote or gossip.
 
+pub mod apply;
 pub mod config;
 pub mod definition;
 pub mod desired;
 pub mod diff;
+pub mod directory;
 pub mod family;
+pub mod host;
+pub mod keeper;
 pub mod mac;
 pub mod machine;
 pub mod mtu;
@@ -16,4 +20,5 @@ pub mod names;
 pub mod onlink;
 pub mod peer;
 pub mod plan;
+pub mod readiness;
 pub mod state;

@@ -12,7 +12,7 @@
 
 mod directory;
 mod kernel;
-mod report;
+pub mod report;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -251,7 +251,7 @@ impl Machine {
     pub fn handle(&mut self, event: Event, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Restored(saved) => self.restored(saved, now),
+            Event::Restored(saved) => self.restored(saved, now, &mut actions),
             Event::Underlay(underlay) => self.underlay_is(underlay, now),
             Event::Device(answer) => self.device_is(answer, now, &mut actions),
             Event::DeviceSpoiled => self.device_spoiled(now, &mut actions),
@@ -326,9 +326,8 @@ impl Machine {
             actions.push(Action::Dump);
             return;
         };
-        let around = self.underlay.as_ref().map(|underlay| &underlay.around);
-        self.desired =
-            desired::objects(&self.definition, around.unwrap_or(&Neighbourhood::default()), &self.peers);
+        let Some(underlay) = &self.underlay else { return };
+        self.desired = desired::objects(&self.definition, &underlay.around, &self.peers);
         let changes = diff::diff(&self.desired, actual);
         if !changes.is_empty() {
             self.asked = true;

@@ -14,7 +14,7 @@ use crate::{
 
 impl Machine {
     /// Believed until the directory answers.
-    pub(super) fn restored(&mut self, saved: Saved, now: Instant) {
+    pub(super) fn restored(&mut self, saved: Saved, now: Instant, actions: &mut Vec<Action>) {
         let Saved { version: _, subnets, peers } = saved;
         if !subnets.is_empty() && matches!(self.standing, Standing::Waiting { .. }) {
             self.standing = Standing::Owner { subnets };
@@ -24,6 +24,8 @@ impl Machine {
                 |record: Record| (record.node.to_string(), Candidate { rank: 0, record: Ok(record) });
             self.candidates = peers.into_iter().map(candidate).collect();
             self.informed = true;
+            // At once: the directory's first answer is compared with this.
+            self.judge_peers(now, actions);
         }
         self.doubt(now);
     }

@@ -303,6 +303,17 @@ fn a_boot_without_the_directory_comes_up_with_the_last_known_peers() {
 }
 
 #[test]
+fn the_last_known_peers_are_what_the_first_answer_is_held_against() {
+    let saved = World::with_peers("", 11).saved.unwrap();
+    let mut world = World::empty("");
+    world.send(Event::Restored(saved));
+    world.send(Event::Underlay(Some(underlay(1500, "192.0.2.1"))));
+    world.list([1]);
+    world.settle();
+    assert_eq!((world.routes().len(), world.machine.status(world.now).held), (10, 10));
+}
+
+#[test]
 fn more_than_half_of_the_peers_do_not_go_at_once() {
     let mut world = World::with_peers("", 11);
     let before = world.kernel.clone();

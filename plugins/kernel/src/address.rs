@@ -136,6 +136,14 @@ fn dump(nl: &mut Netlink, index: u32, act: &str) -> Result<Vec<Address>> {
     Ok(replies.into_iter().filter_map(decode).filter(wanted).collect())
 }
 
+/// The address that an event is about, come, changed or gone ([`Netlink::event`]).
+pub fn of_event(event: RouteNetlinkMessage) -> Option<Address> {
+    match event {
+        RouteNetlinkMessage::DelAddress(message) => decode(RouteNetlinkMessage::NewAddress(message)),
+        event => decode(event),
+    }
+}
+
 fn decode(message: RouteNetlinkMessage) -> Option<Address> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     let mut flags = u32::from(message.header.flags.bits());

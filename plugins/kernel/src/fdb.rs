@@ -111,6 +111,14 @@ pub fn list(nl: &mut Netlink, link: LinkIndex) -> Result<Vec<Entry>> {
     Ok(replies.into_iter().filter_map(decode).filter(|entry| entry.link == link).collect())
 }
 
+/// The entry that an event is about, come, changed or gone ([`Netlink::event`]).
+pub fn of_event(event: RouteNetlinkMessage) -> Option<Entry> {
+    match event {
+        RouteNetlinkMessage::DelNeighbour(message) => decode(RouteNetlinkMessage::NewNeighbour(message)),
+        event => decode(event),
+    }
+}
+
 fn decode(message: RouteNetlinkMessage) -> Option<Entry> {
     let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
     let header = message.header;

@@ -13,7 +13,7 @@ use std::{
 
 use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkExtentMask, LinkInfo, LinkMessage, Prop},
 };
 use nix::{errno::Errno, libc};
@@ -305,6 +305,19 @@ pub(crate) fn named(name: &str) -> LinkMessage {
 /// Every link of the namespace.
 pub fn list(nl: &mut Netlink) -> Result<Vec<Link>> {
     dump(nl, LinkMessage::default(), "list links")
+}
+
+/// The link that an event is about, come, changed or gone ([`Netlink::event`]). A link that only left its bridge
+/// (`RTM_DELLINK` of family bridge) is not gone, and gives `None`.
+pub fn of_event(event: RouteNetlinkMessage) -> Option<Link> {
+    match event {
+        RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)
+            if message.header.interface_family == AddressFamily::Unspec =>
+        {
+            decode::link(RouteNetlinkMessage::NewLink(message))
+        }
+        _ => None,
+    }
 }
 
 /// The ports of a bridge, bond or VRF.

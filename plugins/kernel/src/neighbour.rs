@@ -108,6 +108,14 @@ pub fn list(nl: &mut Netlink, link: Option<LinkIndex>) -> Result<Vec<Neighbour>>
     Ok(replies.into_iter().filter_map(decode).filter(wanted).collect())
 }
 
+/// The neighbour that an event is about, come, changed or gone ([`Netlink::event`]).
+pub fn of_event(event: RouteNetlinkMessage) -> Option<Neighbour> {
+    match event {
+        RouteNetlinkMessage::DelNeighbour(message) => decode(RouteNetlinkMessage::NewNeighbour(message)),
+        event => decode(event),
+    }
+}
+
 fn decode(message: RouteNetlinkMessage) -> Option<Neighbour> {
     let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
     if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {

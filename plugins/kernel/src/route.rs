@@ -279,6 +279,14 @@ fn via(dst: IpAddr, gateway: IpAddr) -> RouteAttribute {
     }
 }
 
+/// The route that an event is about, come, changed or gone ([`Netlink::event`]).
+pub fn of_event(event: RouteNetlinkMessage) -> Option<Route> {
+    match event {
+        RouteNetlinkMessage::DelRoute(message) => decode(RouteNetlinkMessage::NewRoute(message)),
+        event => decode(event),
+    }
+}
+
 /// A message that is no route of IPv4 or IPv6 is `None`.
 fn decode(message: RouteNetlinkMessage) -> Option<Route> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };

@@ -1,0 +1,8 @@
+//! The overlay against the running kernel, in namespaces of the test's own.
+
+#[cfg(test)]
+mod apply;
+#[cfg(test)]
+mod repair;
+#[cfg(test)]
+mod scene;
