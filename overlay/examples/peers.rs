@@ -241,7 +241,6 @@ fn one_by_one(count: u32) -> Result<Duration> {
 }
 
 /// Runs `work` on a thread in a new network namespace with an uplink.
-#[expect(clippy::disallowed_methods, reason = "on a thread that ends with the work")]
 fn in_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let inside = || {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
