@@ -195,9 +195,10 @@ impl Adding<'_> {
         let port = ends.host.dev();
         let mut requests = port::configure(&port, config);
         requests.extend(finish_host_end(&port, attachment, true));
-        host.batch(&requests)?;
+        // Its first ports may have changed its MTU, and its address where nobody fixed that.
+        let bridge = link::after(host, requests, &bridge.dev())?;
         result.interfaces = vec![
-            described(bridge),
+            described(&bridge),
             Interface { mac: derived_mac(attachment, End::Host).to_string(), ..described(&ends.host) },
             Interface {
                 name: attachment.ifname.to_string(),

@@ -1,4 +1,7 @@
 //! The bridge plugin as a runtime sees it: the real binary against the real kernel, in labs.
 
 mod attach;
+mod gateway;
+mod masquerade;
+mod mtu;
 mod net;

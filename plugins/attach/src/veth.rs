@@ -82,8 +82,9 @@ fn remove_leftover(host: &mut Netlink, attachment: &Attachment) -> Result<bool> 
 pub fn finish_host_end(end: &Dev, attachment: &Attachment, port_only: bool) -> Vec<kernel::netlink::Request> {
     let mut requests = Vec::new();
     if port_only {
-        // Before it goes up: the kernel makes the address then.
-        requests.push(link::change(end).addr_gen_mode(AddrGenMode::None).request());
+        // Before it goes up: the kernel makes the address then. It makes none where IPv6 is off, or the MTU below 1280.
+        let none = link::change(end).addr_gen_mode(AddrGenMode::None).request();
+        requests.push(none.ok_if_unsupported());
     }
     requests.push(link::change(end).alias(&attachment.alias()).up().request());
     requests

@@ -359,6 +359,19 @@ pub fn create(nl: &mut Netlink, request: Request, name: &str) -> Result<Link> {
     }
 }
 
+/// Carries out `requests` and returns the link as they leave it, in one exchange.
+pub fn after(nl: &mut Netlink, mut requests: Vec<Request>, dev: &Dev) -> Result<Link> {
+    let act = format!("find link {}", dev.name);
+    let mut message = LinkMessage::default();
+    message.header.index = dev.index.into();
+    requests.push(get(message, act.clone()));
+    let answers = nl.ask(&requests)?;
+    match answers.failures.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => first(answers.replies, act),
+    }
+}
+
 /// Waits until a link is up and has carrier, which a veth gets a moment after both ends are up. It is an error if that
 /// does not happen within `timeout`, or if the link goes.
 pub fn wait_running(nl: &mut Netlink, dev: &Dev, timeout: Duration) -> Result<Link> {

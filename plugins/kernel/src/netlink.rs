@@ -46,6 +46,7 @@ enum Tolerance {
     Nothing,
     Exists,
     Missing,
+    Unsupported,
 }
 
 impl Request {
@@ -64,6 +65,12 @@ impl Request {
     #[must_use]
     pub fn ok_if_missing(self) -> Self {
         Self { tolerance: Tolerance::Missing, ..self }
+    }
+
+    /// Takes "the kernel does not have that here" for success ([`Error::is_unsupported`]).
+    #[must_use]
+    pub fn ok_if_unsupported(self) -> Self {
+        Self { tolerance: Tolerance::Unsupported, ..self }
     }
 
     /// What will be sent.
@@ -86,6 +93,7 @@ impl Request {
             Tolerance::Nothing => false,
             Tolerance::Exists => error.is_exists(),
             Tolerance::Missing => error.is_missing(),
+            Tolerance::Unsupported => error.is_unsupported(),
         }
     }
 }
