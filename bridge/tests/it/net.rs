@@ -74,8 +74,7 @@ pub(crate) fn run(name: &'static str, body: impl FnOnce(&Lab) + Send + 'static) 
         }
         // One lock file of the whole suite.
         lab.allow("file /run/tenon/lock");
-        lab.allow("table inet tenon");
-        lab.allow("table bridge tenon");
+        lab.allow_tables();
         body(lab);
         assert_nothing_of_ours_is_left(lab);
     });

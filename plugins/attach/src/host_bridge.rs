@@ -1,8 +1,7 @@
 //! The bridge on the host: made when it is not there, reconciled with what a network asks of it, its addresses.
 
-use std::fs;
+use std::{fmt::Display, fs};
 
-use anyhow::Context;
 use cni::{error::Error, names::IfName};
 use ipnetwork::IpNetwork;
 use kernel::{
@@ -48,6 +47,7 @@ pub fn create(host: &mut Netlink, wishes: &Wishes) -> anyhow::Result<Link> {
     let options = Options { vlan_filtering: vlan_filtering.then_some(true), ..Options::default() };
     let made = match link::create(host, bridge::add(new, &options), name.as_str()) {
         Err(err) if err.is_exists() => return find(host, name)?.ok_or_else(|| err.into()),
+        Err(err) if err.is_unsupported() && *vlan_filtering => return Err(no_vlan_filtering(name).into()),
         made => made?,
     };
     // Routes advertised by a container are not the host's (as in the reference); nothing listens where IPv6 is off.
@@ -63,10 +63,6 @@ pub fn create(host: &mut Netlink, wishes: &Wishes) -> anyhow::Result<Link> {
         change = change.promiscuous(true);
     }
     host.execute(change.request())?;
-    if *vlan_filtering && !filters_vlans(&made) {
-        host.execute(link::remove(&made.dev()))?;
-        return Err(no_vlan_filtering(name).into());
-    }
     Ok(made)
 }
 
@@ -96,12 +92,12 @@ pub fn reconcile(host: &mut Netlink, bridge: &Link, mismatches: &[Mismatch]) -> 
                 bridge::set(&dev, &Options { vlan_filtering: Some(true), ..Options::default() })
             }
         };
-        host.execute(request)?;
-    }
-    // A kernel without VLAN filtering passes over the option.
-    if mismatches.contains(&Mismatch::VlanFiltering) && !filters_vlans(&link::by_index(host, bridge.index)?) {
-        let name = bridge.name.parse().context("read the bridge's name")?;
-        return Err(no_vlan_filtering(&name).into());
+        match host.execute(request) {
+            Err(err) if err.is_unsupported() && *mismatch == Mismatch::VlanFiltering => {
+                return Err(no_vlan_filtering(&bridge.name).into());
+            }
+            done => done?,
+        }
     }
     Ok(())
 }
@@ -110,7 +106,7 @@ fn filters_vlans(bridge: &Link) -> bool {
     matches!(bridge.kind, Some(Kind::Bridge { vlan_filtering: true, .. }))
 }
 
-fn no_vlan_filtering(bridge: &IfName) -> Error {
+fn no_vlan_filtering(bridge: impl Display) -> Error {
     Error::unsupported_field(
         "vlan",
         format_args!("on bridge {bridge}"),
