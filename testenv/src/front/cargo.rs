@@ -22,14 +22,19 @@ pub(super) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// The directory that holds `debug`, `release` and `<target triple>/release`.
 pub(super) fn target_directory() -> anyhow::Result<PathBuf> {
+    let metadata = metadata()?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(directory))
+}
+
+/// What `cargo metadata` tells of the workspace, without its dependencies.
+pub(super) fn metadata() -> anyhow::Result<Value> {
     let output = Command::new(program())
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .stderr(Stdio::inherit())
         .output()
         .context("start cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata: {}", output.status);
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("read cargo metadata")?;
-    let directory =
-        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
-    Ok(PathBuf::from(directory))
+    serde_json::from_slice(&output.stdout).context("read cargo metadata")
 }

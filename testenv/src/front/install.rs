@@ -19,7 +19,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let dir = Path::new(dir);
     let built = build(&suite())?;
     fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-    for program in &PROGRAMS {
+    for program in PROGRAMS {
         for name in program.names {
             put(&built.join(program.binary), dir, name)?;
             say(&dir.join(name).display().to_string())?;

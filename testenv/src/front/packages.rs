@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use nix::unistd::geteuid;
 
 /// Package, and what the tests do with it.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "what runs in containers: images are made from it, none is fetched"),
     ("containernetworking-plugins", "the Go plugins: taking over from them, handing back, being compared"),
     ("containerd", "a runtime to serve, through its CRI"),

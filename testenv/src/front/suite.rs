@@ -12,10 +12,37 @@ const fn plugin(package: &'static str, names: &'static [&'static str]) -> Progra
     Program { package, binary: names[0], names }
 }
 
-pub(super) const PROGRAMS: [Program; 5] = [
+pub(super) const PROGRAMS: &[Program] = &[
     plugin("bridge", &["bridge"]),
     plugin("ipam", &["host-local"]),
     plugin("ipam", &["static"]),
     plugin("chained", &["loopback"]),
     plugin("netctl", &["netctl"]),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::front::cargo;
+
+    /// Programs that are no part of what is installed.
+    const OF_THE_LAB: [&str; 2] = ["floor", "testenv"];
+
+    #[test]
+    fn every_program_of_the_workspace_is_installed() {
+        let metadata = cargo::metadata().unwrap();
+        let mut built = BTreeSet::new();
+        for package in metadata["packages"].as_array().unwrap() {
+            for target in package["targets"].as_array().unwrap() {
+                if target["kind"] == serde_json::json!(["bin"]) {
+                    built.insert((package["name"].as_str().unwrap(), target["name"].as_str().unwrap()));
+                }
+            }
+        }
+        built.retain(|(_, name)| !OF_THE_LAB.contains(name));
+        let listed: BTreeSet<_> = PROGRAMS.iter().map(|program| (program.package, program.binary)).collect();
+        assert_eq!(listed, built);
+    }
+}
