@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use attach::{
+    addresses::allocate,
     container::{Container, NewInterface},
     gateway::{self, Gateway},
     hardware::{End, derived_mac},
@@ -83,7 +84,7 @@ impl Adding<'_> {
     }
 
     fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
-        let mut result = self.addresses(ipam)?;
+        let mut result = allocate(ipam, self.request, self.attachment, self.netns, CONTAINER_INTERFACE)?;
         let owned = gateway::complete(&mut result, self.config.gateway);
         let mtu = self.mtu()?;
         let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != ConfiguredMtu::Kernel));
@@ -103,19 +104,6 @@ impl Adding<'_> {
         if !self.config.dns.is_empty() {
             result.dns = self.config.dns.clone();
         }
-        Ok(result)
-    }
-
-    /// What the address plugin gave, or nothing on a network without one.
-    fn addresses(&self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
-        let Some(ipam) = ipam else { return Ok(AddResult::default()) };
-        let mut result = ipam.add(self.request, self.attachment, self.netns)?;
-        if result.ips.is_empty() {
-            let why = "the address plugin gave no address";
-            return Err(Error::invalid_config("ipam", &self.request.config["ipam"], why).into());
-        }
-        result.interfaces.clear();
-        result.ips.iter_mut().for_each(|ip| ip.interface = Some(CONTAINER_INTERFACE));
         Ok(result)
     }
 

@@ -12,6 +12,11 @@ impl Failures {
         result.map_err(|err| self.0.push(err.into())).ok()
     }
 
+    /// Nothing failed so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All of them as one error: alone as it was, several in one message.
     pub fn into_result(mut self) -> anyhow::Result<()> {
         match self.0.len() {

@@ -3,8 +3,10 @@
 //!
 //! Joins CNI to the kernel for the plugins, and knows no plugin: what a bridge is, or a published port, is not here.
 
+pub mod addresses;
 pub mod check;
 pub mod container;
+pub mod detach;
 pub mod failures;
 pub mod gateway;
 pub mod hardware;
