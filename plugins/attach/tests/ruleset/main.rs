@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod cost;
 #[cfg(test)]
+mod legacy;
+#[cfg(test)]
 mod listing;
 #[cfg(test)]
 mod ownership;

@@ -4,9 +4,9 @@ use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_netfilter::{
     NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        ChainAttribute, ChainMessage, ExpressionAttribute, Expressions, ListAttribute, Lookup,
-        NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetMessage,
-        TableAttribute, TableMessage,
+        ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate,
+        ListAttribute, Lookup, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList,
+        SetMessage, TableAttribute, TableMessage,
     },
 };
 
@@ -18,6 +18,7 @@ use super::{
     comment,
     element::{Element, key_attributes},
     request,
+    rule::Verdict,
     table::{Chain, Set, Table},
     value::{Value, display},
 };
@@ -39,6 +40,41 @@ pub struct ListedRule {
 impl ListedRule {
     /// Names of the sets and maps that the rule looks into.
     pub fn lookups(&self) -> impl Iterator<Item = &str> {
+        let lookups = self.expressions().filter_map(|expression| match expression {
+            Expressions::Lookup(lookup) => Some(lookup),
+            _ => None,
+        });
+        lookups.flatten().filter_map(|attribute| match attribute {
+            Lookup::Set(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// What the rule compares packets with, in bytes.
+    pub fn comparisons(&self) -> impl Iterator<Item = &[u8]> {
+        let comparisons = self.expressions().filter_map(|expression| match expression {
+            Expressions::Cmp(comparison) => Some(comparison),
+            _ => None,
+        });
+        comparisons.flatten().filter_map(|attribute| match attribute {
+            Cmp::Data(DataAttribute::Value(value)) => Some(value.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// What becomes of a packet that the rule matches, if it says so itself: a translation is none.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let immediates = self.expressions().filter_map(|expression| match expression {
+            Expressions::Immediate(immediate) => Some(immediate),
+            _ => None,
+        });
+        immediates.flatten().find_map(|attribute| match attribute {
+            Immediate::Data(DataAttribute::Verdict(verdict)) => Verdict::parse(verdict),
+            _ => None,
+        })
+    }
+
+    fn expressions(&self) -> impl Iterator<Item = &Expressions> {
         let lists = self.attributes.iter().filter_map(|attribute| match attribute {
             RuleAttribute::Expressions(expressions) => Some(expressions),
             _ => None,
@@ -47,12 +83,8 @@ impl ListedRule {
             ListAttribute::Element(parts) => Some(parts),
             _ => None,
         });
-        let lookups = parts.flatten().filter_map(|part| match part {
-            ExpressionAttribute::Data(Expressions::Lookup(lookup)) => Some(lookup),
-            _ => None,
-        });
-        lookups.flatten().filter_map(|attribute| match attribute {
-            Lookup::Set(name) => Some(name.as_str()),
+        parts.flatten().filter_map(|part| match part {
+            ExpressionAttribute::Data(expression) => Some(expression),
             _ => None,
         })
     }
