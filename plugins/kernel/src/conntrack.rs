@@ -17,7 +17,7 @@ use nix::errno::Errno;
 pub use self::filter::Filter;
 use crate::{
     error::{Error, Result},
-    netfilter::Netfilter,
+    netfilter::{Netfilter, Refusal},
     netns::Netns,
 };
 
@@ -72,15 +72,15 @@ impl Conntrack {
     pub fn list(&mut self, filter: &Filter) -> Result<Vec<Flow>> {
         let mut flows = Vec::new();
         for family in filter.families() {
-            let act = format!("list connections with {filter}");
             let message = plain(IPCTNL_MSG_CT_GET, filter.attributes());
-            let answers = match self.socket.dump(&request(family, message), &act) {
+            let answers = match self.socket.dump(&request(family, message)) {
                 // A kernel that knows filters, but not this one.
-                Err(err) if err.is_unsupported() || err.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                    self.socket.dump(&request(family, ConntrackMessage::Get(vec![])), &act)?
+                Err(e) if is_unknown_filter(&e) => {
+                    self.socket.dump(&request(family, ConntrackMessage::Get(vec![])))
                 }
-                answers => answers?,
+                answers => answers,
             };
+            let answers = answers.map_err(|e| e.into_error(format!("list connections with {filter}")))?;
             flows.extend(answers.into_iter().filter_map(Flow::parse).filter(|flow| filter.matches(flow)));
         }
         Ok(flows)
@@ -115,10 +115,10 @@ impl Conntrack {
             let header = NetfilterHeader::new(family, 1, 0);
             let message = NetfilterMessage::new(header, plain(IPCTNL_MSG_CT_DELETE, attributes.clone()));
             let Err(refusal) = self.socket.request(&message, NLM_F_ACK) else { continue };
-            match refusal.source.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOENT) => return Ok(false),
-                _ => return Err(refusal.into_error(format!("delete connections with {filter}"))),
+            if is_unknown_filter(&refusal) {
+                return Ok(false);
             }
+            return Err(refusal.into_error(format!("delete connections with {filter}")));
         }
         Ok(true)
     }
@@ -138,6 +138,11 @@ impl Conntrack {
             Err(e) => Err(e.into_error(format!("delete connection {flow}"))),
         }
     }
+}
+
+fn is_unknown_filter(refusal: &Refusal) -> bool {
+    let errno = refusal.source.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOENT))
 }
 
 fn plain(message_type: u8, attributes: Vec<DefaultNla>) -> NetfilterMessageInner {

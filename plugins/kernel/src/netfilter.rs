@@ -11,7 +11,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
 
-use crate::error::{Error, Result};
+use crate::error::Error;
 
 /// Not safe to share: answers are told apart by sequence numbers that only one user hands out.
 #[derive(Debug)]
@@ -92,15 +92,15 @@ impl Netfilter {
     }
 
     /// All answers to a dump request; begun again when the kernel says that a change got in between.
-    pub(crate) fn dump(&mut self, request: &NetfilterMessage, act: &str) -> Result<Vec<NetfilterMessage>> {
+    pub(crate) fn dump(&mut self, request: &NetfilterMessage) -> Result<Vec<NetfilterMessage>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {
             match self.request(request, NLM_F_DUMP) {
                 Err(e) if e.source.raw_os_error() == Some(Errno::EINTR as i32) => {}
-                answers => return answers.map_err(|e| e.into_error(act)),
+                answers => return answers,
             }
         }
         // The objects never held still: the caller may try again.
-        Err(Error::new(act, Errno::EAGAIN))
+        Err(Refusal { sequence: self.sequence, source: Errno::EAGAIN.into(), extack: None })
     }
 
     /// Sends one request and reads until its acknowledgement, its error or the end of its dump.

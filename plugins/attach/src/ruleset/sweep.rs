@@ -47,7 +47,11 @@ pub fn owners(nft: &mut Nft) -> Result<BTreeSet<String>> {
 fn sweep(nft: &mut Nft, is_stale: impl Fn(&str) -> bool) -> Result<()> {
     let mut patience = PATIENCE;
     loop {
-        let generation = nft.generation()?;
+        let generation = match nft.generation() {
+            // A kernel without nf_tables has no elements either.
+            Err(err) if err.is_unsupported() => return Ok(()),
+            generation => generation?,
+        };
         let batch = stale(nft, &is_stale)?;
         if batch.is_empty() {
             return Ok(());

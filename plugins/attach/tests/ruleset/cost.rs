@@ -43,8 +43,9 @@ fn one_more_costs_the_same() {
         (1..=10_000).for_each(|n| plan(n).add(&mut nft).unwrap());
         let full = measure(&mut nft);
         eprintln!("add, remove with 1 attachment: {empty:?}; with 10,000: {full:?}");
-        // Linear work on 10,000 elements takes milliseconds; the rest is the noise of a busy machine.
-        assert!(full.0 < empty.0 * 3 && full.1 < empty.1 * 3, "{empty:?} became {full:?}");
+        // Linear work on 10,000 attachments takes milliseconds; the rest is the noise of a busy machine.
+        let limit = |empty| empty * 3 + Duration::from_micros(300);
+        assert!(full.0 < limit(empty.0) && full.1 < limit(empty.1), "{empty:?} became {full:?}");
         remove_tables(&mut nft);
     });
 }

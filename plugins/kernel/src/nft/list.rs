@@ -20,6 +20,7 @@ use super::{
     request,
     rule::Verdict,
     table::{Chain, Set, Table},
+    unsupported,
     value::{Value, display},
 };
 use crate::error::Result;
@@ -94,8 +95,8 @@ impl Nft {
     /// Names of the tables in the family of `family`.
     pub fn tables(&mut self, family: super::table::Family) -> Result<Vec<String>> {
         let message = NfTablesMessage::GetTable(TableMessage { attributes: vec![] });
-        let answers = self.dump(family.into(), message, "list tables")?;
-        Ok(answers
+        let answers = self.dump(family.into(), message, "list tables");
+        Ok(or_none(answers)?
             .into_iter()
             .filter_map(|answer| match answer {
                 NfTablesMessage::NewTable(table) => table.attributes.into_iter().find_map(|a| match a {
@@ -110,8 +111,8 @@ impl Nft {
     /// Names of the chains in a table; none when there is no such table.
     pub fn chains(&mut self, table: Table<'_>) -> Result<Vec<String>> {
         let message = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
-        let answers = self.dump(table.family.into(), message, &format!("list chains of table {table}"))?;
-        Ok(answers
+        let answers = self.dump(table.family.into(), message, &format!("list chains of table {table}"));
+        Ok(or_none(answers)?
             .into_iter()
             .filter_map(|answer| {
                 let NfTablesMessage::NewChain(chain) = answer else { return None };
@@ -186,7 +187,8 @@ impl Nft {
         message: NfTablesMessage,
         act: &str,
     ) -> Result<Vec<NfTablesMessage>> {
-        let answers = self.socket.dump(&request(family, message), act)?;
+        let answers = self.socket.dump(&request(family, message));
+        let answers = answers.map_err(|e| unsupported(e).into_error(act))?;
         Ok(answers.into_iter().filter_map(nf_tables).collect())
     }
 }
@@ -215,7 +217,7 @@ fn nf_tables(message: NetfilterMessage) -> Option<NfTablesMessage> {
 
 fn or_none<T>(answers: Result<Vec<T>>) -> Result<Vec<T>> {
     match answers {
-        Err(e) if e.is_missing() => Ok(vec![]),
+        Err(e) if e.is_missing() || e.is_unsupported() => Ok(vec![]),
         answers => answers,
     }
 }

@@ -78,7 +78,9 @@ impl Nft {
         let message = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
         let answers = self.socket.request(&request(NetfilterProtoFamily::Unspec, message), NLM_F_ACK);
         let mut attributes =
-            answers.map_err(|e| e.into_error(act))?.into_iter().flat_map(|answer| match answer.inner {
+            answers.map_err(|e| unsupported(e).into_error(act))?.into_iter().flat_map(|answer| match answer
+                .inner
+            {
                 NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(message)) => message.attributes,
                 _ => vec![],
             });
@@ -93,6 +95,14 @@ impl Nft {
 /// Whether a batch was refused because somebody changed the ruleset after the generation that it was meant for.
 pub fn is_overtaken(error: &Error) -> bool {
     error.raw_os_error() == Some(Errno::ERESTART as i32)
+}
+
+/// A kernel without nf_tables refuses a batch with EOPNOTSUPP, but a question with EINVAL (nfnetlink_rcv_msg).
+fn unsupported(refusal: Refusal) -> Refusal {
+    match refusal.source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EINVAL) => Refusal { source: Errno::EOPNOTSUPP.into(), ..refusal },
+        _ => refusal,
+    }
 }
 
 fn request(family: NetfilterProtoFamily, message: NfTablesMessage) -> NetfilterMessage {
