@@ -10,10 +10,9 @@ use attach::{
     lock::NetworkLock,
     mtu,
     record::State,
-    veth::{Pair, finish_host_end},
+    veth::{Pair, described, finish_host_end},
 };
 use cni::{
-    error::Error,
     names::{Attachment, NetnsPath},
     request::Request,
     result::{AddResult, Interface},
@@ -29,7 +28,7 @@ use kernel::{
 };
 
 use crate::{
-    config::{Config, Mtu as ConfiguredMtu, Vlans},
+    config::{Config, Vlans},
     detach, port,
     state::{Attached, check_no_other_network_disagrees, records},
 };
@@ -86,8 +85,8 @@ impl Adding<'_> {
     fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
         let mut result = allocate(ipam, self.request, self.attachment, self.netns, CONTAINER_INTERFACE)?;
         let owned = gateway::complete(&mut result, self.config.gateway);
-        let mtu = self.mtu()?;
-        let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != ConfiguredMtu::Kernel));
+        let mtu = self.config.mtu.of_veth(&mut self.host)?;
+        let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != mtu::Wish::Kernel));
         let bridge = self.bridge(&wishes)?;
         let attached = self.attached(&wishes, &result);
         // Whoever removes the VLAN's gateway as the last of a network waits until the next attachment is written down.
@@ -105,18 +104,6 @@ impl Adding<'_> {
             result.dns = self.config.dns.clone();
         }
         Ok(result)
-    }
-
-    /// Of both ends of the pair; `None` is the kernel's default, which the way out carries.
-    fn mtu(&mut self) -> anyhow::Result<Option<Mtu>> {
-        let bytes = match self.config.mtu {
-            ConfiguredMtu::Bytes(bytes) => Some(bytes),
-            ConfiguredMtu::Auto => mtu::of_default_route(&mut self.host)?,
-            ConfiguredMtu::Kernel => mtu::of_default_route(&mut self.host)?.filter(|out| *out < ETHERNET_MTU),
-        };
-        bytes
-            .map(|bytes| Mtu::try_from(bytes).map_err(|why| Error::invalid_config("mtu", bytes, why).into()))
-            .transpose()
     }
 
     fn bridge(&mut self, wishes: &Wishes) -> anyhow::Result<Link> {
@@ -204,16 +191,5 @@ impl Adding<'_> {
     }
 }
 
-fn described(link: &Link) -> Interface {
-    Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: Some(link.mtu),
-        ..Interface::default()
-    }
-}
-
 /// Where the container's interface stands in the result: bridge, host's end, container.
 pub(crate) const CONTAINER_INTERFACE: usize = 2;
-/// What the kernel gives a veth (ETH_DATA_LEN).
-const ETHERNET_MTU: u32 = 1500;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use attach::{gateway::Gateway, hardware::MacSources};
+use attach::{gateway::Gateway, hardware::MacSources, mtu, ruleset::masquerade::check_backend};
 use cni::{
     error::Error,
     names::{Attachment, IfName},
@@ -107,7 +107,7 @@ pub struct Config {
     /// Whether an address of the bridge that is not this network's may be replaced.
     pub force_address: bool,
     pub masquerade: bool,
-    pub mtu: Mtu,
+    pub mtu: mtu::Wish,
     pub hairpin: bool,
     /// `None` when the configuration doesn't say.
     pub promiscuous: Option<bool>,
@@ -120,16 +120,6 @@ pub struct Config {
     pub dns: Dns,
     /// The address asked for the container's interface.
     pub mac: Option<MacAddr>,
-}
-
-/// The MTU of the container's interface and, when it is made, of the bridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mtu {
-    /// 0 or absent: the kernel's 1500, or what the default route's link carries if that is less.
-    Kernel,
-    /// `"auto"`: what the default route's link carries.
-    Auto,
-    Bytes(u32),
 }
 
 /// The VLANs of the container's port.
@@ -153,7 +143,7 @@ impl Config {
 
     fn from_parts(conf: NetConf, environment_mac: Option<&str>) -> Result<Self, Error> {
         let vlans = vlans(&conf)?;
-        let mtu = mtu(&conf.mtu)?;
+        let mtu = mtu::Wish::parse(&conf.mtu)?;
         check_together(&conf)?;
         let NetConf { bridge, is_gateway, is_default_gateway, force_address, ip_masq, .. } = conf;
         let NetConf { hairpin_mode, promisc_mode, macspoofchk, enabledad, port_isolation, .. } = conf;
@@ -212,31 +202,7 @@ fn check_together(conf: &NetConf) -> Result<(), Error> {
         let why = "an interface that stays down can't have the addresses of ipam";
         return Err(Error::invalid_config("disableContainerInterface", true, why));
     }
-    // All of them mean "masquerade": it is done through nf_tables, which lives beside rules of either backend.
-    if !["", "iptables", "nftables"].contains(&conf.ip_masq_backend.as_str()) {
-        let value = format!("{:?}", conf.ip_masq_backend);
-        return Err(Error::invalid_config(
-            "ipMasqBackend",
-            value,
-            "is neither \"iptables\" nor \"nftables\"",
-        ));
-    }
-    Ok(())
-}
-
-fn mtu(value: &Value) -> Result<Mtu, Error> {
-    match (value, value.as_u64().map(u32::try_from)) {
-        (Value::Null, _) => Ok(Mtu::Kernel),
-        (Value::String(text), _) if text == "auto" => Ok(Mtu::Auto),
-        (_, Some(Ok(0))) => Ok(Mtu::Kernel),
-        // The kernel's ETH_MIN_MTU and ETH_MAX_MTU (include/uapi/linux/if_ether.h) bound a veth.
-        (_, Some(Ok(bytes @ 68..=65535))) => Ok(Mtu::Bytes(bytes)),
-        _ => Err(Error::invalid_config(
-            "mtu",
-            value,
-            "is neither \"auto\" nor 0 nor a number of bytes from 68 to 65535",
-        )),
-    }
+    check_backend(&conf.ip_masq_backend)
 }
 
 fn vlans(conf: &NetConf) -> Result<Vlans, Error> {

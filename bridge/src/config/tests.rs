@@ -27,7 +27,7 @@ fn defaults_are_the_references() {
             gateway: Gateway::None,
             force_address: false,
             masquerade: false,
-            mtu: Mtu::Kernel,
+            mtu: mtu::Wish::Kernel,
             hairpin: false,
             promiscuous: None,
             vlans: Vlans::None,
@@ -76,10 +76,10 @@ fn what_excludes_each_other() {
 
 #[test]
 fn mtus() {
-    check(json!({"mtu": 0}), |c| c.mtu, Mtu::Kernel);
-    check(json!({"mtu": null}), |c| c.mtu, Mtu::Kernel);
-    check(json!({"mtu": 1400}), |c| c.mtu, Mtu::Bytes(1400));
-    check(json!({"mtu": "auto"}), |c| c.mtu, Mtu::Auto);
+    check(json!({"mtu": 0}), |c| c.mtu, mtu::Wish::Kernel);
+    check(json!({"mtu": null}), |c| c.mtu, mtu::Wish::Kernel);
+    check(json!({"mtu": 1400}), |c| c.mtu, mtu::Wish::Bytes(1400.try_into().unwrap()));
+    check(json!({"mtu": "auto"}), |c| c.mtu, mtu::Wish::Auto);
     for bad in [json!(-1), json!(67), json!(65536), json!(1.5), json!("1400"), json!(true)] {
         check_error(
             json!({"mtu": bad}),

@@ -86,9 +86,24 @@ impl Container {
         result: &AddResult,
         dad: Dad,
     ) -> anyhow::Result<()> {
+        self.bring_up_with(interface, result, dad, Vec::new())
+    }
+
+    /// As [`Container::bring_up`], with requests of the mode's own after the addresses and before the result's routes.
+    pub fn bring_up_with(
+        &mut self,
+        interface: &NewInterface<'_>,
+        result: &AddResult,
+        dad: Dad,
+        between: Vec<Request>,
+    ) -> anyhow::Result<()> {
         let own = result.ips.iter().filter(|ip| ip.interface == Some(interface.index));
         let addresses: Vec<_> = own.map(|ip| ip.address.ip()).collect();
-        let requests = configure(interface.dev, result, interface.index, dad);
+        let mut requests = addressed(interface, result, dad);
+        requests.extend(between);
+        requests.extend(
+            result.routes.iter().map(|route| route::append(&kernel_route(interface.dev, route, result))),
+        );
         if let Err(err) = self.netlink.batch(&requests) {
             // IPv6 may be off by default in the container; the network says that it has it.
             if !(err.is_permission() && addresses.iter().any(IpAddr::is_ipv6)) {
@@ -132,19 +147,17 @@ fn switch_on_ipv6(dev: &Dev) -> Result<()> {
     Ok(())
 }
 
-/// The requests, for a socket in the container, that give `dev` the addresses of `result` that are the `interface`th's,
-/// and the result's routes. The link must be up before the routes, so that is the first of them.
-///
-/// As in the reference (`pkg/ipam/ipam_linux.go`) a route without a gateway goes through the first gateway of its family,
-/// unless its scope says that none is needed; unlike there, `mtu` and `advmss` reach the kernel.
-fn configure(dev: &Dev, result: &AddResult, interface: usize, dad: Dad) -> Vec<Request> {
-    let own = result.ips.iter().filter(|ip| ip.interface == Some(interface));
-    let addresses = own.map(|ip| address::add(dev, ip.address, dad));
-    let routes = result.routes.iter().map(|route| route::append(&kernel_route(dev, route, result)));
-    std::iter::once(link::change(dev).up().request()).chain(addresses).chain(routes).collect()
+/// The link must be up before the routes, so that comes first.
+fn addressed(interface: &NewInterface<'_>, result: &AddResult, dad: Dad) -> Vec<Request> {
+    let own = result.ips.iter().filter(|ip| ip.interface == Some(interface.index));
+    let addresses = own.map(|ip| address::add(interface.dev, ip.address, dad));
+    std::iter::once(link::change(interface.dev).up().request()).chain(addresses).collect()
 }
 
 /// A result's route as the kernel gets it.
+///
+/// As in the reference (`pkg/ipam/ipam_linux.go`) a route without a gateway goes through the first gateway of its family,
+/// unless its scope says that none is needed; unlike there, `mtu` and `advmss` reach the kernel.
 pub fn kernel_route(dev: &Dev, route: &Route, result: &AddResult) -> route::Route {
     let Route { dst, gw, mtu, advmss, priority, table, scope } = route;
     let direct = matches!(*scope, Some(SCOPE_LINK | SCOPE_HOST));

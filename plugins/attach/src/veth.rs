@@ -1,6 +1,9 @@
 //! The veth pair between the host and a container.
 
-use cni::names::{Attachment, IfName};
+use cni::{
+    names::{Attachment, IfName},
+    result::Interface,
+};
 use kernel::{
     error::Result,
     link::{self, Dev, Link, LinkIndex, Mtu, change::AddrGenMode},
@@ -88,4 +91,14 @@ pub fn finish_host_end(end: &Dev, attachment: &Attachment, port_only: bool) -> V
     }
     requests.push(link::change(end).alias(&attachment.alias()).up().request());
     requests
+}
+
+/// A link of the host as a result describes it.
+pub fn described(link: &Link) -> Interface {
+    Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        ..Interface::default()
+    }
 }

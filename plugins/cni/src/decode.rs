@@ -4,7 +4,7 @@
 //! It is a serde [`Deserializer`] over a [`Value`] that also knows where it is, so that an error names the field and the
 //! value. Structs read through it can't use `#[serde(flatten)]`, which hides the field names from the deserializer.
 
-use std::{fmt, net::IpAddr};
+use std::{cell::Cell, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde::{
@@ -36,6 +36,40 @@ pub fn field<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value>
         .get(key)
         .or_else(|| object.iter().rev().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v))
         .filter(|v| !v.is_null())
+}
+
+/// The keys that a struct is read from, as they are written in a configuration; none if `T` is no struct. For whoever
+/// documents or checks configurations: the struct is the one place where its keys stand.
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
+    let names = Cell::new([].as_slice());
+    // The struct asks for its fields by name, and is told that there are none to be had.
+    let refused = T::deserialize(FieldNames(&names)).is_err();
+    if refused { names.get() } else { &[] }
+}
+
+struct FieldNames<'a>(&'a Cell<&'static [&'static str]>);
+
+impl<'de> Deserializer<'de> for FieldNames<'_> {
+    type Error = Mismatch;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Mismatch> {
+        Err(serde::de::Error::custom("is no struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Mismatch> {
+        self.0.set(fields);
+        Err(serde::de::Error::custom("is only asked for its fields"))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
 }
 
 /// For `#[serde(with = "cni::decode::cidr")]`: `10.1.0.5/16`, host bits kept, the prefix length not optional.
@@ -344,6 +378,13 @@ mod tests {
         check(json!({"ranges": {}}), Err("ranges: {}: invalid type: map, expected a sequence"));
         check(json!({"mode": "l4"}), Err(r#"mode: "l4": unknown variant `l4`, expected `l2` or `l3`"#));
         check(json!([]), Err("configuration: []: is not an object"));
+    }
+
+    #[test]
+    fn field_names_are_as_written() {
+        assert_eq!(field_names::<Conf>(), ["bridge", "isGateway", "mtu", "ranges", "args", "mode"]);
+        assert_eq!(field_names::<u32>(), [] as [&str; 0]);
+        assert_eq!(field_names::<Vec<Conf>>(), [] as [&str; 0]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("ipam", &["host-local"]),
     plugin("ipam", &["static"]),
     plugin("chained", &["loopback"]),
+    plugin("ptp", &["ptp"]),
     plugin("netctl", &["netctl"]),
 ];
 

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use cni::error::Error;
 use ipnetwork::IpNetwork;
 use kernel::nft::{element::Element, value::Value};
 
@@ -11,6 +12,16 @@ use super::{
     plan::{Group, Plan},
     schema::{Feature, Ip, Place},
 };
+
+/// Checks `ipMasqBackend`. Both of the reference's backends, and none, mean "masquerade": it is done through nf_tables, which
+/// lives beside rules of either. Fails with code 7 for anything else.
+pub fn check_backend(name: &str) -> Result<(), Error> {
+    if ["", "iptables", "nftables"].contains(&name) {
+        return Ok(());
+    }
+    let why = "is neither \"iptables\" nor \"nftables\"";
+    Err(Error::invalid_config("ipMasqBackend", format!("{name:?}"), why))
+}
 
 /// What to masquerade for one attachment.
 #[derive(Clone, Copy, Debug)]
