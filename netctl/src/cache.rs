@@ -255,3 +255,6 @@ impl Stored {
 }
 
 const KIND: &str = "cniCacheV1";
+
+#[cfg(test)]
+mod tests;

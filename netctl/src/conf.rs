@@ -153,3 +153,6 @@ fn files(dir: &Path, extensions: &[&str]) -> io::Result<Vec<PathBuf>> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,7 @@ fn append_yaml(text: &mut String, value: &Value, depth: usize) {
     match value {
         Value::Object(object) if !object.is_empty() => {
             for (key, value) in object {
-                text.push_str(&format!("{indent}{}:", Value::from(key.as_str())));
+                text.push_str(&format!("{indent}{}:", yaml_key(key)));
                 append_nested(text, value, depth + 1);
             }
         }
@@ -49,6 +49,14 @@ fn append_yaml(text: &mut String, value: &Value, depth: usize) {
         }
         scalar => text.push_str(&format!("{indent}{scalar}\n")),
     }
+}
+
+/// Plain where no YAML parser can take it for anything but a string.
+fn yaml_key(key: &str) -> String {
+    let is_word = key.len() > 1 && key.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let is_special =
+        ["null", "true", "false", "yes", "no", "on", "off"].contains(&key.to_ascii_lowercase().as_str());
+    if is_word && !is_special { key.to_owned() } else { Value::from(key).to_string() }
 }
 
 fn append_nested(text: &mut String, value: &Value, depth: usize) {
@@ -78,7 +86,7 @@ mod tests {
             document.to_string(),
             r#"{"apiVersion":"netctl/v1","items":[{"a":[1,{"b":[]}],"c":"x: y"}],"kind":"Things"}"#
         );
-        let expected = "\"apiVersion\": \"netctl/v1\"\n\"items\":\n  -\n    \"a\":\n      - 1\n      -\n        \"b\": []\n    \"c\": \"x: y\"\n\"kind\": \"Things\"\n";
+        let expected = "apiVersion: \"netctl/v1\"\nitems:\n  -\n    \"a\":\n      - 1\n      -\n        \"b\": []\n    \"c\": \"x: y\"\nkind: \"Things\"\n";
         assert_eq!(yaml(&document), expected);
     }
 }

@@ -120,3 +120,6 @@ fn news(style: Style, before: Option<&AddResult>, after: &AddResult) -> String {
     parts.extend(after.ips.iter().filter(|ip| !known(ip)).map(|ip| ip.address.to_string()));
     parts.join(", ")
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ pub(super) struct Add {
 
 pub(super) fn run(add: &Add, context: &Context) -> Result<Exit, Failure> {
     let list = network(context, &add.attach.network)?;
-    let attach = add.attach.attach(&list.name)?;
+    let attach = add.attach.new_attach(&list.name)?;
     if let Some(netns) = &attach.netns
         && let Some(why) = netns::gone(NetnsPath::as_ref(netns))
     {

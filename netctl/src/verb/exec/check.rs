@@ -19,7 +19,7 @@ pub(super) struct Check {
 
 pub(super) fn run(check: &Check, context: &Context) -> Result<Exit, Failure> {
     let list = network(context, &check.attach.network)?;
-    let attach = check.attach.attach(&list.name)?;
+    let (attach, _) = check.attach.existing_attach(&list.name, context)?;
     let done = with_runtime(context, &list, |runtime| runtime.check(&list, &attach));
     Ok(if done.is_some() { Exit::Fine } else { Exit::Finding })
 }

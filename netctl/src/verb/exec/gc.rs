@@ -1,12 +1,13 @@
 //! `netctl exec gc`.
 
 use clap::Args;
-use cni::error::Error;
+use cni::{error::Error, version::Version};
 use serde_json::{Value, json};
 
 use super::{network, warn, with_runtime};
 use crate::{
     cache::{Cache, Entry},
+    conf::NetworkList,
     exit::{Exit, Failure},
     netns,
     output::{self, Format},
@@ -44,13 +45,29 @@ pub(super) fn run(gc: &Gc, context: &Context) -> Result<Exit, Failure> {
         )));
     }
     let plan = Plan::new(&list, listing.entries, netns::gone);
-    output::write(&shown(&plan, gc.yes, context.format));
-    if !gc.yes {
-        return Ok(Exit::Fine);
+    if !list.disable_gc {
+        output::write(&shown(&plan, gc.yes, context.format));
+        if !gc.yes {
+            foretell(&list, &plan, context);
+            return Ok(Exit::Fine);
+        }
     }
     let done =
         with_runtime(context, &list, |runtime| runtime.gc(&list, &plan).map_err(|errors| together(&errors)));
     Ok(if done.is_some() { Exit::Fine } else { Exit::Finding })
+}
+
+/// What the cache does not show: the plugins remove by their own books.
+fn foretell(list: &NetworkList, plan: &Plan, context: &Context) {
+    if list.version < Version::V1_1_0 {
+        return;
+    }
+    let kept = plan.keep.len();
+    let why = format!(
+        "the plugins would then remove what they have of network {} besides the {kept} that stay; --yes does it",
+        list.name
+    );
+    warn(context, &why);
 }
 
 /// One error for all: the first one's code, a line each.
