@@ -94,8 +94,7 @@ impl Store {
     /// Gives back what the attachment holds, and says what that was. As in the reference, a legacy lease of the
     /// container goes when there is no other.
     pub fn release(&mut self, at: &Attachment) -> Result<Vec<IpAddr>, StoreError> {
-        // A process killed with it in hand left it.
-        let _ = fs::remove_file(&self.place.draft);
+        self.clear_draft();
         for owner in [Owner::new(at), Owner::legacy(at)] {
             let held = self.held_by(&owner)?;
             if !held.is_empty() {
@@ -109,6 +108,7 @@ impl Store {
 
     /// Gives back every lease whose owner is not to `keep`, and says which.
     pub fn retain(&mut self, keep: impl Fn(&Owner) -> bool) -> Result<Vec<IpAddr>, StoreError> {
+        self.clear_draft();
         let mut released = Vec::new();
         for (address, content) in self.leases()? {
             if Owner::parse(&content).is_some_and(|owner| !keep(&owner)) {
@@ -118,6 +118,11 @@ impl Store {
         self.remove(&released)?;
         self.scan()?;
         Ok(released)
+    }
+
+    /// A process killed with a draft in hand left it.
+    fn clear_draft(&self) {
+        let _ = fs::remove_file(&self.place.draft);
     }
 
     /// Who holds `address`.
