@@ -147,9 +147,9 @@ impl Adding<'_> {
     fn own_gateways(&mut self, bridge: &Link, owned: &[IpNetwork]) -> anyhow::Result<()> {
         let gateway = match self.config.vlans {
             Vlans::Access { vlan, keep_default } => {
-                port::ensure_vlan_gateway(&mut self.host, bridge, vlan, keep_default)?.dev()
+                port::ensure_vlan_gateway(&mut self.host, bridge, vlan, keep_default)?
             }
-            Vlans::None | Vlans::Trunk { .. } => bridge.dev(),
+            Vlans::None | Vlans::Trunk { .. } => bridge.clone(),
         };
         host_bridge::ensure_addresses(&mut self.host, &gateway, owned, self.config.force_address)?;
         if owned.iter().any(IpNetwork::is_ipv4) {

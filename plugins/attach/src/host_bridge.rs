@@ -7,9 +7,11 @@ use ipnetwork::IpNetwork;
 use kernel::{
     address::{self, Dad},
     bridge::{self, Options},
-    link::{self, Dev, Kind, Link, Mtu},
-    netlink::Netlink,
+    link::{self, Kind, Link, Mtu},
+    netlink::{Netlink, Request},
 };
+
+use crate::link_local;
 
 /// What a network asks of its bridge. `None` is no wish: it stays as it is, or as the kernel makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,16 +116,17 @@ fn no_vlan_filtering(bridge: impl Display) -> Error {
     )
 }
 
-/// Gives `dev`, the bridge or its VLAN interface, the gateway addresses `wanted`.
+/// Gives `link`, the bridge or its VLAN interface, the gateway addresses `wanted`.
 ///
 /// Another IPv4 address on it, or an IPv6 one in an overlapping subnet, is an error (code 7) unless `force`, which
 /// replaces it: the reference's rule, but that the gateways of one network don't count as strangers to each other.
 pub fn ensure_addresses(
     host: &mut Netlink,
-    dev: &Dev,
+    link: &Link,
     wanted: &[IpNetwork],
     force: bool,
 ) -> anyhow::Result<()> {
+    let dev = &link.dev();
     let present: Vec<_> = address::list(host, dev)?
         .into_iter()
         .filter(|address| address.scope == kernel::route::SCOPE_UNIVERSE)
@@ -142,7 +145,10 @@ pub fn ensure_addresses(
     }
     let removals = in_the_way.into_iter().map(|there| address::remove(dev, *there));
     // Another ADD of the network may be just as far.
-    let additions = missing.into_iter().map(|new| address::add(dev, *new, Dad::Skip).ok_if_exists());
+    let link_local = link.mac.filter(|_| missing.iter().any(|new| new.is_ipv6()));
+    let link_local = link_local.map(|mac| link_local::usable_at_once(dev, mac)).into_iter().flatten();
+    let gateways = missing.into_iter().map(|new| address::add(dev, *new, Dad::Skip));
+    let additions = link_local.chain(gateways).map(Request::ok_if_exists);
     host.batch(&removals.chain(additions).collect::<Vec<_>>())?;
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod failures;
 pub mod gateway;
 pub mod hardware;
 pub mod host_bridge;
+pub mod link_local;
 pub mod lock;
 pub mod mtu;
 pub mod record;

@@ -6,6 +6,7 @@ use attach::{
     container::{Container, NewInterface},
     gateway::{self, Gateway},
     hardware::{End, derived_mac},
+    link_local,
     veth::{Pair, described, finish_host_end},
 };
 use cni::{
@@ -108,6 +109,9 @@ impl Adding<'_> {
         let ends = pair.create(host, &container.netns)?;
         let near = ends.host.dev();
         let mut changes = finish_host_end(&near, attachment, false);
+        if gateways.iter().any(IpNetwork::is_ipv6) {
+            changes.extend(link_local::usable_at_once(&near, derived_mac(attachment, End::Host)));
+        }
         changes.extend(router(&near, gateways, result));
         host.batch(&changes)?;
         result.interfaces = vec![

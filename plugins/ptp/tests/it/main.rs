@@ -31,12 +31,8 @@ fn with_result(mut config: Value, result: &Value) -> Value {
 /// A call of the plugin in a lab where forwarding and the allocator's notes may stay.
 fn ptp(lab: &Lab, config: &Value) -> PluginCall {
     lab.allow_forwarding();
-    for kept in
-        ["dir /var/lib/cni/networks", "/var/lib/cni/networks/net", "dir /run/tenon", "dir /run/tenon/attach"]
-    {
-        lab.allow(kept);
-    }
-    lab.allow("dir /run/tenon/ipam");
+    lab.allow_state("net");
+    lab.allow_tables();
     lab.plugin("ptp").config(config)
 }
 
