@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
 };
 
@@ -89,6 +90,24 @@ pub fn diff(desired: &Objects, actual: &Actual) -> Vec<Change> {
     let stale = actual.neighbours.iter().filter(|(ip, mac)| mac.is_some() && !neighbours.contains_key(ip));
     changes.extend(stale.map(|(ip, _)| Change::RemoveNeighbour { ip: *ip }));
     changes
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetNeighbour { ip, mac } => write!(f, "set neighbour {ip} to {mac}"),
+            Self::SetFdb { mac, dst } => write!(f, "set {mac} behind {dst}"),
+            Self::SetRoute { prefix, way: Way::Tunnel { gateway } } => {
+                write!(f, "set route to {prefix} through the tunnel to {gateway}")
+            }
+            Self::SetRoute { prefix, way: Way::Direct { gateway } } => {
+                write!(f, "set route to {prefix} via {gateway}")
+            }
+            Self::RemoveRoute { prefix, metric } => write!(f, "remove route to {prefix} metric {metric}"),
+            Self::RemoveFdb { mac } => write!(f, "remove {mac}"),
+            Self::RemoveNeighbour { ip } => write!(f, "remove neighbour {ip}"),
+        }
+    }
 }
 
 impl Actual {

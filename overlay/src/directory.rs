@@ -1,5 +1,6 @@
 //! Directories: who says which hosts are in a network. One trait; a file and etcd serve it. Knows no kernel.
 
+pub mod etcd;
 pub mod peers_file;
 pub mod r#static;
 
@@ -19,6 +20,8 @@ pub struct Listing {
     pub candidates: Candidates,
     /// The definition, where the directory is what defines the network.
     pub definition: Option<Definition>,
+    /// What it says of this host, where a person wrote that down.
+    pub own: Option<Record>,
 }
 
 /// What a watch brought.

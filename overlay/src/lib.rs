@@ -4,6 +4,7 @@
 //! The plugin `overlay` does local work only, from the state file that the agent `overlayd` keeps ([`state`]). Who the
 //! peers are, a directory says: a file or etcd. Nothing here decides by vote or gossip.
 
+pub mod agent;
 pub mod apply;
 pub mod config;
 pub mod definition;

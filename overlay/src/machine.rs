@@ -210,7 +210,7 @@ struct Told {
 }
 
 /// Since the start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     pub reconciliations: u64,
     pub changes: u64,

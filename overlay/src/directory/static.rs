@@ -92,10 +92,12 @@ impl Directory for Static {
 
     async fn list(&mut self) -> Result<Listing, DirectoryError> {
         let peers = read(&self.file)?;
-        let listing =
-            Listing { candidates: peers.candidates.clone(), definition: Some(peers.definition.clone()) };
-        self.peers = Some(peers);
-        Ok(listing)
+        let peers = self.peers.insert(peers);
+        Ok(Listing {
+            candidates: peers.candidates.clone(),
+            definition: Some(peers.definition.clone()),
+            own: peers.own(&self.node, &local_addresses()).cloned(),
+        })
     }
 
     async fn watch(&mut self) -> Result<Watched, DirectoryError> {

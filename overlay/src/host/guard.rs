@@ -60,6 +60,16 @@ impl Guard {
         done
     }
 
+    /// Whether the table is there. What is in it, nobody else has any business with.
+    pub fn is_there(&mut self) -> Result<bool> {
+        Ok(self.nft.tables(TABLE.family)?.iter().any(|name| name == TABLE.name))
+    }
+
+    /// Write everything anew the next time.
+    pub fn forget(&mut self) {
+        self.standing = None;
+    }
+
     /// Takes the guard away.
     pub fn remove(&mut self) -> Result<()> {
         self.standing = None;

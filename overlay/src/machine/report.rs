@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Counters, Device, Directory, Machine};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A network at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     pub network: String,
     pub node: NodeName,
@@ -27,7 +27,7 @@ pub struct Status {
     pub device_error: Option<String>,
     pub mtu: Option<u32>,
     pub underlay: Option<String>,
-    pub directory: &'static str,
+    pub directory: String,
     /// Why the directory is lost, and since how many seconds.
     pub directory_error: Option<String>,
     pub directory_lost_seconds: Option<u64>,
@@ -65,7 +65,7 @@ impl Machine {
                 .underlay
                 .as_ref()
                 .map(|underlay| format!("{} on {}", underlay.address, underlay.name)),
-            directory,
+            directory: directory.to_owned(),
             directory_error,
             directory_lost_seconds: since.map(|since| now.saturating_duration_since(since).as_secs()),
             peers: self.peers.len(),

@@ -283,7 +283,7 @@ fn an_outage_of_the_directory_changes_nothing() {
     assert_eq!(world.kernel, before);
     assert_eq!(world.log.iter().filter(|line| line.contains("directory lost")).count(), 1);
     let status = world.machine.status(world.now);
-    assert_eq!((status.directory, status.directory_lost_seconds), ("lost", Some(15)));
+    assert_eq!((status.directory.as_str(), status.directory_lost_seconds), ("lost", Some(15)));
     world.kernel.routes.clear();
     world.send(Event::Overrun);
     world.settle();
