@@ -5,11 +5,12 @@ use std::{env, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    agent::node::Peer,
     exit::{Exit, Failure},
     output::Format,
     paths::Paths,
     term::{Color, Style},
-    verb::{self, exec},
+    verb::{self, agent, exec, trace},
 };
 
 /// See and repair the container networks of this node.
@@ -29,6 +30,12 @@ pub struct Global {
     /// Where the node's state is, as net.d/, results/ and networks/, in place of /etc/cni/net.d and /var/lib/cni
     #[arg(long, global = true, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// Another host: its name and the command that runs `netctl agent --stdio` there; may be repeated
+    #[arg(long = "peer", global = true, value_name = "NAME=COMMAND")]
+    pub peers: Vec<Peer>,
+    /// What to call this host, in place of its host name
+    #[arg(long, global = true, value_name = "NAME")]
+    pub node: Option<String>,
     /// Format of the reply
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub output: Format,
@@ -48,6 +55,10 @@ pub struct Global {
 pub enum Verb {
     /// Run a network's plugins as a container runtime does
     Exec(exec::Exec),
+    /// Follow a probe through every host and say where it ends, and why
+    Trace(trace::Trace),
+    /// Answer another netctl on standard input and output
+    Agent(agent::Agent),
 }
 
 impl Cli {
@@ -60,9 +71,13 @@ impl Cli {
             format: global.output,
             style: Style::of_stderr(global.color, global.ascii, variable),
             quiet: global.quiet,
+            node: global.node,
+            peers: global.peers,
         };
         match verb {
             Verb::Exec(exec) => exec::run(exec, &context),
+            Verb::Trace(trace) => trace::run(&trace, &context),
+            Verb::Agent(agent) => agent::run(&agent),
         }
     }
 }

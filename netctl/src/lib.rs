@@ -7,8 +7,10 @@
 pub mod agent;
 pub mod bpf;
 pub mod cache;
+pub mod capture;
 pub mod cli;
 pub mod conf;
+pub mod drops;
 pub mod exit;
 pub mod gojson;
 pub mod netns;

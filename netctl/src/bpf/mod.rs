@@ -3,6 +3,7 @@
 
 pub mod asm;
 pub mod btf;
+pub mod explain;
 pub mod skb;
 pub mod sys;
 pub mod tap;

@@ -58,8 +58,9 @@ pub struct Filter {
 /// Attached programs and their ring buffer. Readable for poll(2) when sightings wait.
 pub struct Tap {
     ring: Ring,
+    namespaces: Option<OwnedFd>,
     _links: Vec<OwnedFd>,
-    _maps: Vec<OwnedFd>,
+    _scratch: OwnedFd,
 }
 
 /// Room for about 14,000 sightings.
@@ -91,7 +92,13 @@ impl Tap {
                 .map_err(|source| Error::Attach { tracepoint, source })?;
             links.push(link);
         }
-        Ok(Self { ring, _links: links, _maps: std::iter::once(scratch).chain(namespaces).collect() })
+        Ok(Self { ring, namespaces, _links: links, _scratch: scratch })
+    }
+
+    /// Watches these namespaces too; nothing to do where all are watched.
+    pub fn add_namespaces(&self, inodes: &[u32]) -> Result<(), Error> {
+        let Some(set) = &self.namespaces else { return Ok(()) };
+        inodes.iter().try_for_each(|&inode| made(NAMESPACES, sys::insert(set.as_fd(), inode, 1)))
     }
 
     /// Hands over what waits.
@@ -111,14 +118,16 @@ impl AsFd for Tap {
 }
 
 fn namespace_set(inodes: &[u32]) -> Result<OwnedFd, Error> {
-    const MAP: &str = "set of namespaces";
-    let entries = u32::try_from(inodes.len().max(1)).unwrap_or(u32::MAX);
-    let set = made(MAP, sys::create_set(entries))?;
+    let set = made(NAMESPACES, sys::create_set(MOST_NAMESPACES))?;
     for &inode in inodes {
-        made(MAP, sys::insert(set.as_fd(), inode, 1))?;
+        made(NAMESPACES, sys::insert(set.as_fd(), inode, 1))?;
     }
     Ok(set)
 }
+
+const NAMESPACES: &str = "set of namespaces";
+/// Memory is taken as they come, but for 16 bytes each.
+const MOST_NAMESPACES: u32 = 32768;
 
 fn made<T>(map: &'static str, result: io::Result<T>) -> Result<T, Error> {
     result.map_err(|source| Error::Map { map, source })

@@ -1,0 +1,161 @@
+//! The agent's side: answers requests from one stream, writes replies and events to the other, ends with its input.
+//! Whatever it opened (programs, tables, sockets) ends with it.
+
+use std::{
+    io::{BufRead, PipeReader, PipeWriter, Write},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::Context;
+
+use super::{
+    nodes::host_name,
+    place::{self, Containers, Place},
+    protocol::{Event, Message, Numbered, Reply, Request, SendProbes, VERSION},
+};
+use crate::{
+    capture::record::Recorder,
+    drops::watch::Watch,
+    trace::{
+        observe::{self, Observer},
+        probe::Mark,
+        send::Sender,
+    },
+};
+
+/// Serves until `input` ends. Namespaces are seen from the calling thread's.
+pub fn serve(
+    input: impl BufRead,
+    output: impl Write + Send + 'static,
+    containers: Arc<dyn Containers>,
+) -> anyhow::Result<()> {
+    let output: Output = Arc::new(Mutex::new(Box::new(output)));
+    // Closing the writing end tells all threads to stop.
+    let (stop, stopper) = std::io::pipe()?;
+    let mut session = Session { output, containers, stop, _stopper: stopper, threads: Vec::new() };
+    for line in input.lines() {
+        let line = line.context("read a request")?;
+        match serde_json::from_str(&line) {
+            Ok(numbered) => session.answer(numbered),
+            Err(err) => session.refuse(&line, &err),
+        }
+    }
+    let Session { threads, _stopper, .. } = session;
+    drop(_stopper);
+    for thread in threads {
+        // A thread that panicked has said so on standard error.
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+type Output = Arc<Mutex<Box<dyn Write + Send>>>;
+
+struct Session {
+    output: Output,
+    containers: Arc<dyn Containers>,
+    stop: PipeReader,
+    _stopper: PipeWriter,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl Session {
+    fn answer(&mut self, Numbered { id, request }: Numbered) {
+        match self.carry_out(request) {
+            Ok((reply, work)) => {
+                write(&self.output, &Message::Reply { id, reply });
+                // Events come after the reply, so that the other side knows what they are of.
+                if let Some(work) = work {
+                    self.start(work);
+                }
+            }
+            Err(err) => write(&self.output, &Message::Refused { id, error: format!("{err:#}") }),
+        }
+    }
+
+    /// Refuses what is no request, with its number if it has one.
+    fn refuse(&self, line: &str, err: &serde_json::Error) {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+        let id = value.get("id").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        write(&self.output, &Message::Refused { id, error: format!("request not understood: {err}") });
+    }
+
+    fn carry_out(&self, request: Request) -> anyhow::Result<(Reply, Option<Work>)> {
+        let nothing_more = |reply| Ok((reply, None));
+        match request {
+            Request::Hello => nothing_more(hello()?),
+            Request::Clock => nothing_more(Reply::Clock { now_ns: observe::now_ns() }),
+            Request::Resolve(selector) => nothing_more(found(place::resolve(&selector, &*self.containers)?)),
+            Request::Locate { address, foreign } => {
+                nothing_more(found(place::locate(address, &*self.containers, &foreign)))
+            }
+            Request::Observe(order) => {
+                let mark = order.mark.parse()?;
+                let others = match order.neighbours {
+                    true => place::namespaces(&*self.containers, &order.foreign),
+                    false => self.containers.all(),
+                };
+                let (observer, limits) = Observer::open(mark, &order.places, &others, order.without_bpf);
+                let work: Work = Box::new(move |stop, emit| Ok(observer.run(stop, emit)?));
+                Ok((Reply::Started { limits }, Some(work)))
+            }
+            Request::Send(order) => {
+                let sender = open_sender(order)?;
+                let work: Work = Box::new(move |_, emit| Ok(sender.run(emit)?));
+                Ok((Reply::Started { limits: Vec::new() }, Some(work)))
+            }
+            Request::WatchDrops { places, foreign } => {
+                let containers = Arc::clone(&self.containers);
+                let all = move || place::namespaces(&*containers, &foreign);
+                let watch = Watch::open(places, Box::new(all))?;
+                let work: Work = Box::new(move |stop, emit| Ok(watch.run(stop, emit)?));
+                Ok((Reply::Started { limits: Vec::new() }, Some(work)))
+            }
+            Request::Capture { places, filter, snaplen } => {
+                let recorder = Recorder::open(places, filter.parse()?, snaplen)?;
+                let work: Work = Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?));
+                Ok((Reply::Started { limits: Vec::new() }, Some(work)))
+            }
+        }
+    }
+
+    fn start(&mut self, work: Work) {
+        let output = Arc::clone(&self.output);
+        let stop = self.stop.try_clone();
+        let run = move || {
+            let emit = |event| write(&output, &Message::Event(event));
+            let ended = stop.map_err(anyhow::Error::from).and_then(|stop| work(&stop, &emit));
+            if let Err(err) = ended {
+                emit(Event::Failed(format!("{err:#}")));
+            }
+        };
+        self.threads.push(thread::spawn(run));
+    }
+}
+
+/// Something that goes on after its request was answered.
+type Work = Box<dyn FnOnce(&PipeReader, &dyn Fn(Event)) -> anyhow::Result<()> + Send>;
+
+fn hello() -> anyhow::Result<Reply> {
+    Ok(Reply::Hello { version: VERSION, host_name: host_name()?, own: Place::own()? })
+}
+
+fn found(place: Option<Place>) -> Reply {
+    let addresses: Vec<IpAddr> = place.as_ref().and_then(|place| place.addresses().ok()).unwrap_or_default();
+    Reply::Place { place, addresses }
+}
+
+fn open_sender(order: SendProbes) -> anyhow::Result<Sender> {
+    let mark: Mark = order.mark.parse()?;
+    order.from.open()?.run(|| Sender::open(mark, order.clone()))?
+}
+
+/// One line. Nobody is left to tell when the other side is gone; its end of input ends us.
+fn write(output: &Output, message: &Message) {
+    let mut line = serde_json::to_vec(message).expect("text, numbers and lists of them");
+    line.push(b'\n');
+    let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = output.write_all(&line).and_then(|()| output.flush());
+}

@@ -1,0 +1,3 @@
+//! `netctl drops`: dropped packets as they happen, with the kernel's reason and the container's name.
+
+pub mod watch;

@@ -1,0 +1,213 @@
+//! A run from beginning to end: find both ends, have every node watch, send, gather what is reported, judge.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::mpsc::RecvTimeoutError,
+    time::{Duration, Instant},
+};
+
+use super::{
+    path::Sighting,
+    probe::{Mark, Protocol},
+    verdict::{Evidence, Outcome, Sent, Spot, Verdict, judge},
+};
+use crate::{
+    agent::{
+        nodes::{Found, Nodes},
+        protocol::{Event, Observe, Request, SendProbes},
+    },
+    exit::Failure,
+};
+
+/// What the user wants to know.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub source: String,
+    pub destination: String,
+    pub protocol: Protocol,
+    pub count: u8,
+    /// Bytes behind the transport header.
+    pub payload: usize,
+    pub ipv6: bool,
+    /// How long to wait for an answer to the last probe.
+    pub patience: Duration,
+    pub without_bpf: bool,
+}
+
+/// What was found out.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub evidence: Evidence,
+    pub outcome: Outcome,
+    pub source: Found,
+    pub source_address: Option<IpAddr>,
+    pub source_port: u16,
+    pub protocol: Protocol,
+}
+
+/// Does it all. Wrong names are usage errors.
+pub fn run(question: &Question, nodes: &mut Nodes) -> Result<Report, Failure> {
+    let (source, destination, target) = ends(question, nodes)?;
+    let mark = Mark::random().map_err(anyhow::Error::from)?;
+    let spot = |found: &Found| Spot { node: found.node, netns: found.place.name.clone() };
+    let evidence = Evidence {
+        mark,
+        nodes: nodes.names(),
+        source: spot(&source),
+        destination: destination.as_ref().map(spot),
+        target,
+        sightings: Vec::new(),
+        decisions: Vec::new(),
+        sent: Vec::new(),
+        answers: Vec::new(),
+        limits: watch(question, nodes, &mark, &[Some(&source), destination.as_ref()])?,
+    };
+    let given = nodes.address(&question.source);
+    let order = SendProbes {
+        mark: mark.to_string(),
+        from: source.place.clone(),
+        source: given,
+        destination: target,
+        protocol: question.protocol,
+        count: question.count,
+        payload: question.payload,
+        interval_ms: INTERVAL_MS,
+        patience_ms: u64::try_from(question.patience.as_millis()).unwrap_or(u64::MAX),
+    };
+    nodes.all[source.node].begin(Request::Send(order))?;
+    let mut gathering = Gathering { evidence, nodes, source_address: given, source_port: 0, ended: false };
+    let outcome = gathering.gather();
+    let Gathering { evidence, source_address, source_port, .. } = gathering;
+    Ok(Report { evidence, outcome, source, source_address, source_port, protocol: question.protocol })
+}
+
+/// Source, destination if a node has it, and the address to send to.
+fn ends(question: &Question, nodes: &mut Nodes) -> Result<(Found, Option<Found>, IpAddr), Failure> {
+    let unknown = |what: &str| Failure::Usage(format!("no node knows {what:?}"));
+    let mut resolve = |selector: &str| {
+        nodes.resolve(selector).map_err(|err| Failure::Usage(format!("{selector}: {err:#}")))
+    };
+    let source = resolve(&question.source)?.ok_or_else(|| unknown(&question.source))?;
+    let destination = resolve(&question.destination)?;
+    if let Some(address) = nodes.address(&question.destination) {
+        return Ok((source, destination, address));
+    }
+    let destination = destination.ok_or_else(|| unknown(&question.destination))?;
+    let target = choose(&source, &destination, question.ipv6).ok_or_else(|| {
+        let family = if question.ipv6 { "IPv6 " } else { "" };
+        Failure::Usage(format!("{} has no {family}address", question.destination))
+    })?;
+    Ok((source, Some(destination), target))
+}
+
+/// An address of the destination in a family that the source has too.
+fn choose(source: &Found, destination: &Found, ipv6: bool) -> Option<IpAddr> {
+    let fits = |address: &&IpAddr| !ipv6 || address.is_ipv6();
+    let reachable = |address: &&IpAddr| source.addresses.iter().any(|it| it.is_ipv6() == address.is_ipv6());
+    let mut candidates = destination.addresses.iter().filter(fits);
+    candidates.clone().find(reachable).or_else(|| candidates.next()).copied()
+}
+
+/// Has every node watch for the mark; what they cannot see.
+fn watch(
+    question: &Question,
+    nodes: &mut Nodes,
+    mark: &Mark,
+    ends: &[Option<&Found>],
+) -> anyhow::Result<Vec<String>> {
+    let mut limits = Vec::new();
+    let alone = nodes.all.len() == 1;
+    for position in 0..nodes.all.len() {
+        let foreign = nodes.foreign(position);
+        let node = &mut nodes.all[position];
+        let mut places = vec![node.own.clone()];
+        places.extend(ends.iter().flatten().filter(|end| end.node == position).map(|end| end.place.clone()));
+        let mut seen = BTreeSet::new();
+        places.retain(|place| seen.insert(place.inode));
+        let order = Observe {
+            mark: mark.to_string(),
+            places,
+            neighbours: alone,
+            foreign,
+            without_bpf: question.without_bpf,
+        };
+        let name = node.name.clone();
+        limits.extend(node.begin(Request::Observe(order))?.iter().map(|limit| format!("{name}: {limit}")));
+    }
+    Ok(limits)
+}
+
+/// Evidence while it comes in.
+struct Gathering<'a> {
+    evidence: Evidence,
+    nodes: &'a Nodes,
+    source_address: Option<IpAddr>,
+    source_port: u16,
+    ended: bool,
+}
+
+impl Gathering<'_> {
+    /// Until all is answered and nothing more comes. What nothing explains yet may be explained by a neighbour that
+    /// does not answer, which the kernel gives up on after three seconds.
+    fn gather(&mut self) -> Outcome {
+        let begun = Instant::now();
+        let mut quiet = QUIET;
+        loop {
+            match self.nodes.events.recv_timeout(quiet) {
+                Ok((node, event)) => {
+                    self.take(node, event);
+                    quiet = QUIET;
+                }
+                Err(RecvTimeoutError::Timeout) if !self.ended && begun.elapsed() < LONGEST => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    let outcome = judge(&self.evidence);
+                    let is_open = matches!(outcome.verdict, Verdict::Lost | Verdict::Inconclusive);
+                    let left = NEIGHBOUR_GIVEN_UP.saturating_sub(begun.elapsed());
+                    if !is_open || left.is_zero() || self.evidence.sightings.is_empty() {
+                        return outcome;
+                    }
+                    quiet = left;
+                }
+                Err(RecvTimeoutError::Disconnected) => return judge(&self.evidence),
+            }
+        }
+    }
+
+    fn take(&mut self, position: usize, event: Event) {
+        let evidence = &mut self.evidence;
+        match event {
+            Event::Seen(seen) => {
+                let node = &self.nodes.all[position];
+                if seen.lost > 0 && !evidence.limits.iter().any(|limit| limit.contains(LOST)) {
+                    evidence.limits.push(format!("{}: {LOST}", node.name));
+                }
+                let sighting = Sighting::new(position, node.clock_offset, seen, &evidence.mark);
+                evidence.sightings.extend(sighting);
+            }
+            Event::Decided(decided) => evidence.decisions.push((position, decided)),
+            Event::Sent { number, source, port, error, .. } => {
+                self.source_address = Some(source);
+                self.source_port = port;
+                evidence.sent.push(Sent { number, error });
+            }
+            Event::Answered(answer) => evidence.answers.push(answer),
+            Event::SendingEnded => self.ended = true,
+            Event::Failed(why) => {
+                evidence.limits.push(format!("{}: {why}", self.nodes.all[position].name));
+                // Without its sender there is nothing to wait for.
+                self.ended |= position == evidence.source.node;
+            }
+            Event::Captured(_) => {}
+        }
+    }
+}
+
+const LOST: &str = "sightings were lost, the node is busy";
+const INTERVAL_MS: u64 = 200;
+/// How long the last sightings may take to come in.
+const QUIET: Duration = Duration::from_millis(80);
+/// Three requests a second apart (neighbour parameters mcast_solicit, retrans_time), and a little.
+const NEIGHBOUR_GIVEN_UP: Duration = Duration::from_millis(4000);
+/// No sender takes longer.
+const LONGEST: Duration = Duration::from_secs(60);

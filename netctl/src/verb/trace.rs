@@ -1,0 +1,118 @@
+//! `netctl trace`: the command line of [`crate::trace`].
+
+use std::{
+    io::{Write, stderr},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    agent::{nodes::Nodes, place::Unnamed},
+    exit::{Exit, Failure},
+    output::{self, Format},
+    trace::{
+        probe::Protocol,
+        run::{Question, Report, run as ask},
+        show,
+        verdict::Verdict,
+    },
+    verb::Context,
+};
+
+/// Sends a marked probe from SRC to DST and shows every hop on every host, and where and why it ended.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Trace {
+    /// Where to start: a container, netns:PATH|NAME, pid:N, host, an address; NODE/… on a peer
+    #[arg(value_name = "SRC")]
+    source: String,
+    /// Where to go: likewise, or an address outside
+    #[arg(value_name = "DST")]
+    destination: String,
+    #[command(flatten)]
+    protocol: Wanted,
+    /// How many probes
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=32))]
+    count: u8,
+    /// Bytes behind the transport header; a TCP probe has none
+    #[arg(long, value_name = "BYTES", default_value_t = 48, value_parser = clap::value_parser!(u16).range(16..=65000))]
+    size: u16,
+    /// Use IPv6
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// How long to wait for the last answer
+    #[arg(long, value_name = "MS", default_value_t = 1500)]
+    patience: u64,
+    /// Do without BPF, as on a kernel that has none
+    #[arg(long)]
+    no_bpf: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(multiple = false)]
+struct Wanted {
+    /// A TCP SYN to this port
+    #[arg(long, value_name = "PORT")]
+    tcp: Option<u16>,
+    /// A datagram to this port
+    #[arg(long, value_name = "PORT")]
+    udp: Option<u16>,
+    /// An echo request, which is the default
+    #[arg(long)]
+    icmp: bool,
+}
+
+pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
+    let question = Question {
+        source: trace.source.clone(),
+        destination: trace.destination.clone(),
+        protocol: trace.protocol.protocol(),
+        count: trace.count,
+        payload: trace.size.into(),
+        ipv6: trace.ipv6,
+        patience: Duration::from_millis(trace.patience),
+        without_bpf: trace.no_bpf,
+    };
+    let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, Arc::new(Unnamed))?;
+    let report = ask(&question, &mut nodes)?;
+    show_report(&report, context);
+    Ok(match report.outcome.verdict {
+        Verdict::Delivered => Exit::Fine,
+        Verdict::Inconclusive => Exit::CouldNotRun,
+        _ => Exit::Finding,
+    })
+}
+
+impl Wanted {
+    fn protocol(&self) -> Protocol {
+        match (self.tcp, self.udp) {
+            (Some(port), _) => Protocol::Tcp(port),
+            (None, Some(port)) => Protocol::Udp(port),
+            (None, None) => Protocol::Icmp,
+        }
+    }
+}
+
+fn show_report(report: &Report, context: &Context) {
+    if !context.quiet {
+        for limit in &report.evidence.limits {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(stderr(), "{} {limit}", context.style.warning());
+        }
+    }
+    match context.format {
+        Format::Json => output::write(&format!("{}\n", show::document(report))),
+        Format::Yaml => output::write(&output::yaml(&show::document(report))),
+        Format::Name => output::write(&format!("{}\n", report.outcome.verdict.word())),
+        Format::Table | Format::Wide => output::write(&show::table(report, context.style)),
+    }
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  netctl trace netns:c1 netns:c2 --tcp 80
+  netctl trace c1 n2/c2 --peer n2='ssh root@n2 netctl agent --stdio'
+
+Exit status: 0 delivered, 1 not, 2 usage, 3 could not be found out";
