@@ -13,6 +13,7 @@ use testenv::ns::Ns;
 
 use self::contender::{Contender, Who};
 use self::report::Measured;
+use super::suite::PROGRAMS;
 use super::{cargo, install, packages, root, say};
 
 mod chart;
@@ -50,6 +51,8 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "no bridge plugin in {}: see --peer",
         options.peer.display()
     );
+    let names: Vec<&str> = PROGRAMS.iter().map(|program| program.binary).collect();
+    let sizes = report::sizes(&ours, &names);
     let programs = Arc::new([ours, options.peer, floor]);
     let (sender, receiver) = std::sync::mpsc::channel();
     let budget = options.budget;
@@ -58,7 +61,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         sender.send(measure(lab, &programs, budget)).expect("the receiver waits");
     });
     let measured = receiver.recv().context("the lab ended without a result")??;
-    say(&report::table(&measured))?;
+    say(&(report::table(&measured) + "\n" + &report::budgets(&measured) + &sizes))?;
     for (name, text) in [("bench.json", report::json(&measured)?), ("bench.svg", chart::draw(&measured))] {
         let path = target.join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;

@@ -67,7 +67,7 @@ impl Contender {
         fs::create_dir_all(&leases).with_context(|| format!("make {}", leases.display()))?;
         for lease in 0..case.leases {
             let address = format!("10.{number}.{}.{}", 100 + lease / 250, lease % 250);
-            write(&leases.join(address), "someone\r\neth0")?;
+            write(&leases.join(address), format!("someone-{lease}\r\neth0"))?;
         }
         let network = Network { lab, number, name, leases, programs, case };
         let slot =

@@ -86,3 +86,58 @@ pub(super) fn table(measured: &[Measured]) -> String {
 pub(super) fn json(measured: &[Measured]) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(measured)? + "\n")
 }
+
+/// What the project promises, and what was measured of it.
+pub(super) fn budgets(measured: &[Measured]) -> String {
+    let mut text = "budgets\n".to_string();
+    let mut line = |what: &str, figure: Option<f64>, limit: f64, at_least: bool| {
+        let Some(figure) = figure else { return };
+        let held = if at_least { figure >= limit } else { figure <= limit };
+        let (sign, verdict) = (if at_least { ">=" } else { "<=" }, if held { "held" } else { "MISSED" });
+        text += &format!("  {what:<52} {figure:>7.2}x  {sign} {limit}x  {verdict}\n");
+    };
+    let plain = Case { masquerade: false, leases: 0, at_once: 1 };
+    let masquerade = Case { masquerade: true, ..plain };
+    let many = Case { at_once: super::MANY, ..masquerade };
+    let full = |case| Case { leases: super::MANY_LEASES, ..case };
+    let ratio = |verb, (case, who), (other_case, other)| {
+        let of = |case: Case, who| {
+            measured
+                .iter()
+                .find(|one| one.verb == verb && one.case == case && one.who == who)
+                .map(|one| one.median)
+        };
+        Some(of(case, who)? / of(other_case, other)?)
+    };
+    for verb in ["ADD", "DEL"] {
+        line(
+            &format!("{verb} of bridge against the floor"),
+            ratio(verb, (plain, Who::Ours), (plain, Who::Floor)),
+            1.5,
+            false,
+        );
+        line(
+            &format!("{verb} of bridge: Go against ours"),
+            ratio(verb, (plain, Who::Peer), (plain, Who::Ours)),
+            3.0,
+            true,
+        );
+        let least = if verb == "ADD" { 8.0 } else { 3.0 };
+        let go = ratio(verb, (masquerade, Who::Peer), (masquerade, Who::Ours));
+        line(&format!("{verb} of bridge + ipMasq: Go against ours"), go, least, true);
+        let go = ratio(verb, (many, Who::Peer), (many, Who::Ours));
+        line(&format!("{verb} of {} at once with ipMasq: Go against ours", super::MANY), go, 5.0, true);
+        let leases = ratio(verb, (full(plain), Who::Ours), (plain, Who::Ours));
+        line(&format!("{verb} with {} leases against an empty host", super::MANY_LEASES), leases, 1.2, false);
+    }
+    text
+}
+
+/// Sizes of the programs in `dir`.
+pub(super) fn sizes(dir: &std::path::Path, programs: &[&str]) -> String {
+    let of = |name: &&str| {
+        let size = std::fs::metadata(dir.join(name)).map(|file| file.len()).unwrap_or_default();
+        format!("{name} {}.{:02} MB", size / 1_000_000, size % 1_000_000 / 10_000)
+    };
+    format!("sizes: {}\n", programs.iter().map(of).collect::<Vec<_>>().join(", "))
+}
