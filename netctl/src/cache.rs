@@ -28,7 +28,7 @@ pub struct Cache {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     pub attachment: Attachment,
-    /// As the runtime gave it; older libcni did not note it.
+    /// As the runtime gave it; older libcni did not note it. See [`Entry::namespace`].
     pub netns: Option<String>,
     /// The configuration list of the ADD, to the letter. Empty in the oldest format.
     pub config: Vec<u8>,
@@ -177,6 +177,14 @@ impl Entry {
     fn bare(attachment: Attachment, result: Value) -> Self {
         let (netns, config, args, capability_args) = (None, Vec::new(), Vec::new(), Map::new());
         Self { attachment, netns, config, args, capability_args, result: Some(result) }
+    }
+
+    /// The path of the attachment's namespace: as noted, or, by an older libcni, as the result's interfaces have it.
+    pub fn namespace(&self) -> Option<&str> {
+        let interfaces = self.result.as_ref().and_then(|result| result.get("interfaces")?.as_array());
+        let sandboxes =
+            interfaces.into_iter().flatten().filter_map(|interface| interface.get("sandbox")?.as_str());
+        self.netns.as_deref().or_else(|| sandboxes.into_iter().find(|sandbox| !sandbox.is_empty()))
     }
 
     /// The final result, understood.

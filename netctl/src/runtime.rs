@@ -257,7 +257,7 @@ impl Attach {
     fn filled_from(&self, entry: Option<&Entry>) -> Self {
         let mut filled = self.clone();
         if let Some(entry) = entry {
-            filled.netns = filled.netns.or_else(|| entry.netns.clone().map(NetnsPath::new));
+            filled.netns = filled.netns.or_else(|| entry.namespace().map(NetnsPath::new));
             filled.args.get_or_insert_with(|| entry.args.clone());
             filled.capability_args.get_or_insert_with(|| entry.capability_args.clone());
         }

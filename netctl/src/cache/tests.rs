@@ -108,6 +108,32 @@ fn old_formats_are_read() {
     assert!(listing.unreadable.is_empty());
 }
 
+/// As podman 4.3.1 left it, with the list as text.
+const PODMANS: &str = concat!(
+    r#"{"kind":"cniCacheV1","containerId":"9da88ff65a8c","config":"eyJuYW1lIjogIm5ldCJ9Cg==","ifName":"eth0","#,
+    r#""networkName":"tnet","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","elegant_rosalind"]],"#,
+    r#""capabilityArgs":{"aliases":{"tnet":["9da88ff65a8c"]},"#,
+    r#""portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]},"#,
+    r#""result":{"cniVersion":"0.4.0","dns":{},"interfaces":[{"mac":"4a:f0:b1:b4:74:6a","name":"cni9"},"#,
+    r#"{"mac":"a6:c0:2a:51:3d:8e","name":"vethdb5cf6c8"},"#,
+    r#"{"mac":"12:fd:42:13:ba:2b","name":"eth0","sandbox":"/run/netns/netns-1fada4e4"}],"#,
+    r#""ips":[{"address":"10.77.0.2/24","gateway":"10.77.0.1","interface":2,"version":"4"}]}}"#
+);
+
+#[test]
+fn podmans_entry_comes_back_as_it_was() {
+    let own = Own::new("podman");
+    own.write("tnet-9da88ff65a8c-eth0", PODMANS);
+    let entry = own.1.entry(&attachment("tnet", "9da88ff65a8c")).unwrap().unwrap();
+    assert_eq!(entry.netns, None);
+    assert_eq!(entry.namespace(), Some("/run/netns/netns-1fada4e4"));
+    own.1.store(&entry).unwrap();
+    // podman's own structs stand behind this one value; for libcni it is a map like the others.
+    let sorted = r#"{"containerPort":80,"hostPort":8080,"protocol":"tcp"}"#;
+    let expected = PODMANS.replace(r#"{"hostPort":8080,"containerPort":80,"protocol":"tcp"}"#, sorted);
+    assert_eq!(fs::read_to_string(own.0.join("results/tnet-9da88ff65a8c-eth0")).unwrap(), expected);
+}
+
 #[test]
 fn what_cannot_be_read_is_named() {
     let own = Own::new("unreadable");

@@ -53,7 +53,7 @@ impl Plan {
     pub fn new(list: &NetworkList, entries: Vec<Entry>, gone: impl Fn(&Path) -> Option<Gone>) -> Self {
         let mut plan = Self::default();
         for entry in entries.into_iter().filter(|entry| entry.attachment.network == list.name) {
-            match entry.netns.as_deref().and_then(|netns| gone(Path::new(netns))) {
+            match entry.namespace().and_then(|netns| gone(Path::new(netns))) {
                 None => plan.keep.push(entry),
                 Some(why) => plan.remove.push((entry, why)),
             }

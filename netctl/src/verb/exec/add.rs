@@ -1,10 +1,10 @@
 //! `netctl exec add`.
 
 use clap::Args;
-use cni::{error::Error, names::NetnsPath, version::Version};
+use cni::{names::NetnsPath, version::Version};
 use serde_json::Value;
 
-use super::{attach::AttachArgs, network, print, with_runtime};
+use super::{attach::AttachArgs, network, with_runtime};
 use crate::{
     exit::{Exit, Failure},
     gojson, netns, output,
@@ -32,22 +32,18 @@ pub(super) fn run(add: &Add, context: &Context) -> Result<Exit, Failure> {
     let Some(result) = with_runtime(context, &list, |runtime| runtime.add(&list, &attach)) else {
         return Ok(Exit::Finding);
     };
-    match as_printed(&result) {
-        Ok(text) => output::write(&text),
-        Err(err) => print(&super::Stated::from(&err)),
-    }
+    output::write(&as_printed(&result));
     Ok(Exit::Fine)
 }
 
 /// libcni writes results from 1.0.0 on with sorted keys, older ones in the order of its structs.
-fn as_printed(result: &PluginResult) -> Result<String, Error> {
+fn as_printed(result: &PluginResult) -> String {
     let version =
         result.json.get("cniVersion").and_then(Value::as_str).and_then(|version| version.parse().ok());
-    let text = match version {
-        Some(version) if version < Version::V1_0_0 => gojson::indented(&result.result.encode(version)?),
-        _ => gojson::indented(&result.json),
-    };
-    text.map_err(|err| Error::new(cni::error::Code::Decode, err.to_string()))
+    let older = version.filter(|version| *version < Version::V1_0_0);
+    let in_order = older.and_then(|version| gojson::indented(&result.result.encode(version).ok()?).ok());
+    // What its version can't say is shown as the plugin said it; a JSON value is always JSON.
+    in_order.or_else(|| gojson::indented(&result.json).ok()).unwrap_or_default()
 }
 
 const AFTER_HELP: &str = "\

@@ -71,7 +71,7 @@ impl AttachArgs {
             }
             [] => Ok((self.new_attach(network)?, None)),
             [entry] => {
-                let netns = entry.netns.clone().map(NetnsPath::new);
+                let netns = entry.namespace().map(NetnsPath::new);
                 Ok((self.attach_of(entry.attachment.clone(), netns)?, Some((*entry).clone())))
             }
             several => {

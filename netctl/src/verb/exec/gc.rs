@@ -45,16 +45,20 @@ pub(super) fn run(gc: &Gc, context: &Context) -> Result<Exit, Failure> {
         )));
     }
     let plan = Plan::new(&list, listing.entries, netns::gone);
-    if !list.disable_gc {
-        output::write(&shown(&plan, gc.yes, context.format));
-        if !gc.yes {
-            foretell(&list, &plan, context);
-            return Ok(Exit::Fine);
-        }
+    if !gc.yes && !list.disable_gc {
+        output::write(&shown(&plan, "would remove", context.format));
+        foretell(&list, &plan, context);
+        return Ok(Exit::Fine);
     }
     let done =
         with_runtime(context, &list, |runtime| runtime.gc(&list, &plan).map_err(|errors| together(&errors)));
-    Ok(if done.is_some() { Exit::Fine } else { Exit::Finding })
+    if done.is_none() {
+        return Ok(Exit::Finding);
+    }
+    if !list.disable_gc {
+        output::write(&shown(&plan, "removed", context.format));
+    }
+    Ok(Exit::Fine)
 }
 
 /// What the cache does not show: the plugins remove by their own books.
@@ -77,14 +81,13 @@ fn together(errors: &[Error]) -> Error {
     Error::new(code, texts.join("; "))
 }
 
-fn shown(plan: &Plan, yes: bool, format: Format) -> String {
+fn shown(plan: &Plan, act: &str, format: Format) -> String {
     let Plan { keep, remove } = plan;
     match format {
         Format::Json => format!("{}\n", document(plan)),
         Format::Yaml => output::yaml(&document(plan)),
         Format::Name => remove.iter().map(|(entry, _)| format!("{}\n", name(entry))).collect(),
         Format::Table | Format::Wide => {
-            let act = if yes { "removing" } else { "would remove" };
             let gone: Vec<_> = remove.iter().map(|(entry, why)| format!("{} ({why})", name(entry))).collect();
             let list = if gone.is_empty() { String::new() } else { format!(": {}", gone.join(", ")) };
             let all = keep.len() + remove.len();
@@ -97,7 +100,7 @@ fn document(plan: &Plan) -> Value {
     let item = |entry: &Entry, action: &str, reason: Option<String>| {
         json!({
             "network": entry.attachment.network, "container": entry.attachment.container,
-            "ifname": entry.attachment.ifname, "netns": entry.netns, "action": action, "reason": reason,
+            "ifname": entry.attachment.ifname, "netns": entry.namespace(), "action": action, "reason": reason,
         })
     };
     let removed = plan.remove.iter().map(|(entry, why)| item(entry, "remove", Some(why.to_string())));

@@ -1,0 +1,86 @@
+//! Every verb's help has an example, and every example is a command line that works.
+
+use std::process::Command;
+
+use clap::{CommandFactory, Parser};
+use netctl::cli::Cli;
+use serde_json::json;
+use testenv::lab;
+
+use crate::scene::Scene;
+
+/// The command, and all verbs under it.
+fn commands() -> Vec<(String, clap::Command)> {
+    fn add(found: &mut Vec<(String, clap::Command)>, path: &str, command: &clap::Command) {
+        found.push((path.to_owned(), command.clone()));
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            add(found, &format!("{path} {}", verb.get_name()), verb);
+        }
+    }
+    let mut found = Vec::new();
+    add(&mut found, "netctl", &Cli::command());
+    found
+}
+
+/// The command lines under `Example:`, without what a run of spaces sets off as explanation.
+fn examples(command: &clap::Command) -> Vec<String> {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let examples = help.split_once("Example:\n").map(|(_, examples)| examples.to_owned()).unwrap_or_default();
+    let lines = examples.lines().take_while(|line| line.starts_with("  netctl "));
+    lines.map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn every_verb_has_an_example_that_parses() {
+    let commands = commands();
+    assert!(commands.len() >= 7, "{commands:?}");
+    for (path, command) in commands {
+        let examples = examples(&command);
+        assert!(!examples.is_empty(), "{path} --help has no example");
+        for example in examples {
+            assert!(example.starts_with(&path), "{path} --help: {example}");
+            let parsed = Cli::try_parse_from(example.split(' '));
+            assert!(parsed.is_ok(), "{path} --help: {example}: {parsed:?}");
+        }
+    }
+}
+
+#[test]
+fn help_is_the_reply() {
+    for (path, command) in commands() {
+        let output = Command::new(env!("CARGO_BIN_EXE_netctl"))
+            .args(path.split(' ').skip(1))
+            .arg("--help")
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{path}");
+        for example in examples(&command) {
+            assert!(text.contains(&example), "{path} --help lacks {example}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn every_example_of_exec_works() {
+    lab::run("every_example_of_exec_works", |lab| {
+        let (scene, _blue) = (Scene::new(lab), lab.netns("blue"));
+        scene.recorder("any");
+        scene.conf("mynet.conf", &json!({"name": "mynet", "cniVersion": "1.1.0", "type": "any"}));
+        scene.answer("any", "ADD", false, &json!({}));
+        // In the order of a container's life.
+        let rank =
+            |example: &String| ["status", "add", "check", "gc", "del"].map(|verb| example.contains(verb));
+        let mut examples: Vec<_> = commands().iter().flat_map(|(_, command)| examples(command)).collect();
+        examples.retain(|example| example.starts_with("netctl exec "));
+        examples.sort_by_key(|example| std::cmp::Reverse(rank(example)));
+        for verb in ["status", "add", "check", "gc", "del"] {
+            assert!(examples.iter().any(|example| example.contains(verb)), "no example of {verb}");
+        }
+        for example in &examples {
+            let said = scene.netctl(example.trim_start_matches("netctl "));
+            assert_eq!(said.code, Some(0), "{example}: {said:#?}");
+        }
+        assert!(!scene.told().is_empty());
+    });
+}

@@ -1,0 +1,6 @@
+//! netctl as a shell sees it: the real binary, in labs, over real plugins and over one that writes down what it is told.
+
+mod chains;
+mod help;
+mod protocol;
+mod scene;
