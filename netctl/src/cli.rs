@@ -10,7 +10,7 @@ use crate::{
     output::Format,
     paths::Paths,
     term::{Color, Style},
-    verb::{self, agent, exec, trace},
+    verb::{self, agent, capture, drops, exec, trace},
 };
 
 /// See and repair the container networks of this node.
@@ -57,6 +57,10 @@ pub enum Verb {
     Exec(exec::Exec),
     /// Follow a probe through every host and say where it ends, and why
     Trace(trace::Trace),
+    /// Show dropped packets as they happen, and why
+    Drops(drops::Drops),
+    /// Capture packets of containers and hosts into one file
+    Capture(capture::Capture),
     /// Answer another netctl on standard input and output
     Agent(agent::Agent),
 }
@@ -77,7 +81,9 @@ impl Cli {
         match verb {
             Verb::Exec(exec) => exec::run(exec, &context),
             Verb::Trace(trace) => trace::run(&trace, &context),
-            Verb::Agent(agent) => agent::run(&agent),
+            Verb::Drops(drops) => drops::run(&drops, &context),
+            Verb::Capture(capture) => capture::run(capture, &context),
+            Verb::Agent(agent) => agent::run(&agent, &context),
         }
     }
 }

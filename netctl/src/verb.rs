@@ -1,8 +1,20 @@
 //! The verbs, and what each of them is told.
 
-use crate::{agent::node::Peer, output::Format, paths::Paths, term::Style};
+use std::sync::Arc;
+
+use crate::{
+    agent::{
+        node::Peer,
+        place::{Containers, Unnamed},
+    },
+    output::Format,
+    paths::Paths,
+    term::Style,
+};
 
 pub mod agent;
+pub mod capture;
+pub mod drops;
 pub mod exec;
 pub mod trace;
 
@@ -17,4 +29,11 @@ pub struct Context {
     /// What to call this node; its host name if not given.
     pub node: Option<String>,
     pub peers: Vec<Peer>,
+}
+
+impl Context {
+    /// What names this node's containers.
+    pub fn containers(&self) -> Arc<dyn Containers> {
+        Arc::new(Unnamed)
+    }
 }

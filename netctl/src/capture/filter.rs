@@ -26,6 +26,7 @@ pub enum Kind {
     Tcp,
     Udp,
     Icmp,
+    Icmp6,
     Arp,
     Ip4,
     Ip6,
@@ -42,7 +43,7 @@ pub enum Side {
 /// Not a filter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "filter {text:?}: {why} (known: tcp udp icmp arp ip ip6, [src|dst] host|net|port VALUE, and or not ( ))"
+    "filter {text:?}: {why} (known: tcp udp icmp icmp6 arp ip ip6, [src|dst] host|net|port VALUE, and or not ( ))"
 )]
 pub struct FilterError {
     text: String,
@@ -87,7 +88,8 @@ impl Kind {
         match self {
             Self::Tcp => matches!(ip.transport, Transport::Tcp { .. }),
             Self::Udp => matches!(ip.transport, Transport::Udp { .. }),
-            Self::Icmp => matches!(ip.transport, Transport::Icmp { .. }),
+            Self::Icmp => matches!(ip.transport, Transport::Icmp { v6: false, .. }),
+            Self::Icmp6 => matches!(ip.transport, Transport::Icmp { v6: true, .. }),
             Self::Ip4 => ip.source.is_ipv4(),
             Self::Ip6 => ip.source.is_ipv6(),
             Self::Arp => false,
@@ -169,7 +171,8 @@ impl<'a> Words<'a> {
             "(" => return self.bracket(),
             "tcp" => return Ok(Filter::Is(Kind::Tcp)),
             "udp" => return Ok(Filter::Is(Kind::Udp)),
-            "icmp" | "icmp6" => return Ok(Filter::Is(Kind::Icmp)),
+            "icmp" => return Ok(Filter::Is(Kind::Icmp)),
+            "icmp6" => return Ok(Filter::Is(Kind::Icmp6)),
             "arp" => return Ok(Filter::Is(Kind::Arp)),
             "ip" => return Ok(Filter::Is(Kind::Ip4)),
             "ip6" => return Ok(Filter::Is(Kind::Ip6)),

@@ -1,10 +1,12 @@
 //! `netctl trace`: sends a marked probe from one end to the other and says where it came by and where it ended.
 
+pub mod finding;
 pub mod nftrace;
 pub mod observe;
 pub mod path;
 pub mod probe;
 pub mod run;
+pub mod save;
 pub mod send;
 pub mod show;
 pub mod verdict;

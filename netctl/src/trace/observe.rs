@@ -253,8 +253,7 @@ fn describe(decision: &Decision, netns: &Netns, texts: &mut BTreeMap<(String, u6
     };
     let key = (format!("{family} {table} {chain}"), *handle);
     let text = texts.entry(key).or_insert_with(|| {
-        let list =
-            || Command::new("nft").args(["-a", "-n", "-s", "list", "chain", family, table, chain]).output();
+        let list = || Command::new("nft").args(["-a", "-s", "list", "chain", family, table, chain]).output();
         let listing = netns.run(list).ok().and_then(Result::ok).map(|output| output.stdout);
         rule_text(&String::from_utf8_lossy(&listing.unwrap_or_default()), *handle).unwrap_or_default()
     });

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{
+    finding::findings,
     path::Hop,
     probe::Direction,
     run::Report,
     verdict::{Drop, Verdict},
 };
-use crate::{agent::protocol::At, term::Style};
+use crate::{agent::protocol::At, drops::hint::hint, term::Style};
 
 /// `{"apiVersion":"netctl/v1","kind":"Trace",…}`
 pub fn document(report: &Report) -> Value {
@@ -25,7 +26,7 @@ pub fn document(report: &Report) -> Value {
         "hops": hops,
         "drop": outcome.drop.as_ref().map(drop_value),
         "between": outcome.between,
-        "findings": [],
+        "findings": findings(evidence, outcome),
         "sent": evidence.sent.len(),
         "answered": answered(report),
         "limits": evidence.limits,
@@ -104,6 +105,13 @@ pub fn table(report: &Report, style: Style) -> String {
     if let Some(drop) = &outcome.drop {
         text.push_str(&explained(drop));
     }
+    for finding in findings(evidence, outcome) {
+        let word = |key: &str| finding[key].as_str().map(ToOwned::to_owned);
+        let _ = writeln!(text, "  = code  : {}", word("code").unwrap_or_default());
+        if let Some(fix) = word("fix") {
+            let _ = writeln!(text, "  = fix   : {fix}");
+        }
+    }
     text
 }
 
@@ -156,6 +164,9 @@ fn explained(drop: &Drop) -> String {
         let _ = write!(text, " in {function}");
     }
     text.push('\n');
+    if let Some(hint) = hint(reason, function.as_deref().unwrap_or_default()) {
+        let _ = writeln!(text, "  = means : {}", hint.text);
+    }
     if let Some(rule) = rule {
         let _ = writeln!(text, "  = rule  : {rule}");
     }

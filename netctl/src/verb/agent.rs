@@ -1,15 +1,13 @@
 //! `netctl agent --stdio`: what runs on a peer.
 
-use std::{
-    io::{stdin, stdout},
-    sync::Arc,
-};
+use std::io::{stdin, stdout};
 
 use clap::Args;
 
 use crate::{
-    agent::{place::Unnamed, serve::serve},
+    agent::serve::serve,
     exit::{Exit, Failure},
+    verb::Context,
 };
 
 /// Answers another netctl on standard input and output. What --peer starts on the other side.
@@ -21,8 +19,8 @@ pub struct Agent {
     stdio: bool,
 }
 
-pub fn run(_: &Agent) -> Result<Exit, Failure> {
-    serve(stdin().lock(), stdout(), Arc::new(Unnamed))?;
+pub fn run(_: &Agent, context: &Context) -> Result<Exit, Failure> {
+    serve(stdin().lock(), stdout(), context.containers())?;
     Ok(Exit::Fine)
 }
 

@@ -1,20 +1,23 @@
 //! `netctl trace`: the command line of [`crate::trace`].
 
 use std::{
-    io::{Write, stderr},
-    sync::Arc,
+    fs::File,
+    io::{BufWriter, Write, stderr},
+    path::PathBuf,
     time::Duration,
 };
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
-    agent::{nodes::Nodes, place::Unnamed},
+    agent::nodes::Nodes,
     exit::{Exit, Failure},
     output::{self, Format},
     trace::{
         probe::Protocol,
         run::{Question, Report, run as ask},
+        save::save,
         show,
         verdict::Verdict,
     },
@@ -45,6 +48,9 @@ pub struct Trace {
     /// How long to wait for the last answer
     #[arg(long, value_name = "MS", default_value_t = 1500)]
     patience: u64,
+    /// Write every hop to this file as pcapng, with what happened there as comment
+    #[arg(short, long, value_name = "FILE")]
+    write: Option<PathBuf>,
     /// Do without BPF, as on a kernel that has none
     #[arg(long)]
     no_bpf: bool,
@@ -75,9 +81,13 @@ pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
         patience: Duration::from_millis(trace.patience),
         without_bpf: trace.no_bpf,
     };
-    let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, Arc::new(Unnamed))?;
+    let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
     let report = ask(&question, &mut nodes)?;
     show_report(&report, context);
+    if let Some(path) = &trace.write {
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        save(&report, BufWriter::new(file)).with_context(|| format!("write {}", path.display()))?;
+    }
     Ok(match report.outcome.verdict {
         Verdict::Delivered => Exit::Fine,
         Verdict::Inconclusive => Exit::CouldNotRun,
