@@ -48,7 +48,7 @@ pub fn announce(dev: &Dev, mac: MacAddr, addresses: &[IpAddr]) -> Result<()> {
 
 /// Where to send by link index: what `getifaddrs` makes of a link is such an address already, and nothing else makes
 /// one without `unsafe`. It lists all links, so this is for a container's namespace, not for a host with thousands.
-fn link_address(index: LinkIndex) -> io::Result<LinkAddr> {
+pub(crate) fn link_address(index: LinkIndex) -> io::Result<LinkAddr> {
     let wanted = usize::try_from(u32::from(index)).map_err(io::Error::other)?;
     let links = getifaddrs()?.filter_map(|entry| entry.address?.as_link_addr().copied());
     let mut found = links.filter(|address| address.ifindex() == wanted);
@@ -56,14 +56,19 @@ fn link_address(index: LinkIndex) -> io::Result<LinkAddr> {
 }
 
 fn arp_announcement(mac: MacAddr, address: Ipv4Addr) -> Vec<u8> {
+    arp_frame(mac, address, address)
+}
+
+/// An ARP request for `target`, to everybody.
+pub(crate) fn arp_frame(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     let header =
         Ethernet2Header { source: mac.0, destination: MacAddr::BROADCAST.0, ether_type: EtherType::ARP };
     let arp = ArpEthIpv4Packet {
         operation: ArpOperation::REQUEST,
         sender_mac: mac.0,
-        sender_ipv4: address.octets(),
+        sender_ipv4: sender.octets(),
         target_mac: [0; 6],
-        target_ipv4: address.octets(),
+        target_ipv4: target.octets(),
     };
     [&header.to_bytes()[..], &arp.to_bytes()[..]].concat()
 }

@@ -25,6 +25,7 @@ mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod probe;
 pub mod qdisc;
 pub mod route;
 pub mod rule;

@@ -1,9 +1,12 @@
 //! Interfaces with a MAC address of their own on another link, with or without a character device (macvtap).
 
-use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, InfoMacVtap, MacVlanMode};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoMacVlan, InfoMacVtap, LinkAttribute, LinkInfo, MacVlanMacAddressMode, MacVlanMode,
+};
 
 use crate::{
-    link::{LinkIndex, create::New},
+    link::{self, Dev, LinkIndex, create::New},
+    mac::MacAddr,
     netlink::Request,
 };
 
@@ -59,4 +62,12 @@ pub fn add(link: New, parent: LinkIndex, mode: Mode, queue: Option<u32>) -> Requ
 pub fn add_tap(link: New, parent: LinkIndex, mode: Mode, queue: Option<u32>) -> Request {
     let infos = std::iter::once(InfoMacVtap::Mode(mode.into())).chain(queue.map(InfoMacVtap::BcQueueLen));
     link.parent(parent).add_as(InfoKind::MacVtap, Some(InfoData::MacVtap(infos.collect())))
+}
+
+/// The senders that a macvlan in source mode takes packets from, in place of those it had.
+pub fn set_sources(dev: &Dev, senders: &[MacAddr]) -> Request {
+    let data = senders.iter().map(|mac| InfoMacVlan::MacAddr(mac.0)).collect();
+    let infos = vec![InfoMacVlan::MacAddrMode(MacVlanMacAddressMode::Set), InfoMacVlan::MacAddrData(data)];
+    let infos = vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(InfoData::MacVlan(infos))];
+    link::change(dev).with(LinkAttribute::LinkInfo(infos), "sources").request()
 }
