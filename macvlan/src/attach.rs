@@ -1,0 +1,205 @@
+//! ADD: an address, and an interface on the master that is born in the container.
+
+use anyhow::Context;
+use attach::{
+    addresses::allocate,
+    container::{Container, NewInterface},
+    hardware::{End, derived_mac},
+    lock::NetworkLock,
+};
+use cni::{
+    error::Error,
+    names::{Attachment, NetnsPath},
+    request::Request,
+    result::{AddResult, Interface},
+};
+use ipam::delegate::Ipam;
+use kernel::{
+    address::Dad,
+    link::{self, Link, create::New},
+    mac::MacAddr,
+    macvlan::{self, Mode},
+    netlink::{Netlink, Request as Change},
+    probe,
+};
+use std::net::IpAddr;
+
+use crate::{
+    config::Config,
+    detach,
+    master::{self, Master},
+    shim,
+    state::{Attached, records},
+};
+
+/// Attaches the container, or fails and leaves nothing behind.
+pub(crate) fn add(
+    request: &Request,
+    attachment: &Attachment,
+    netns: &NetnsPath,
+) -> anyhow::Result<AddResult> {
+    let config = Config::new(request)?;
+    let ipam = Ipam::resolve(request)?;
+    let (mut container, mut host) = (Container::open(netns)?, Netlink::open()?);
+    container.require_free(&attachment.ifname)?;
+    let master = master::find(request, &config, netns, &mut host, &mut container)?;
+    check_mtu(&config, &master.link)?;
+    if records(&attachment.network).find::<Attached>(attachment)?.is_some() {
+        detach::del(request, attachment, None).context("detach what an earlier ADD left")?;
+    }
+    let mut adding = Adding { request, attachment, netns, config, master, container, host };
+    adding.run(ipam.as_ref()).inspect_err(|_| {
+        if let Err(err) = detach::del(request, attachment, Some(netns)) {
+            log::error!("{attachment}: after a failed ADD: {err:#}");
+        }
+    })
+}
+
+fn check_mtu(config: &Config, master: &Link) -> Result<(), Error> {
+    match config.mtu {
+        Some(mtu) if u32::from(mtu) > master.mtu => {
+            let why = format!("is more than the {} of {}", master.mtu, master.name);
+            Err(Error::invalid_config("mtu", mtu, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One ADD under way.
+struct Adding<'a> {
+    request: &'a Request,
+    attachment: &'a Attachment,
+    netns: &'a NetnsPath,
+    config: Config,
+    master: Master,
+    container: Container,
+    host: Netlink,
+}
+
+impl Adding<'_> {
+    fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
+        let mut result = self.addresses(ipam)?;
+        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+        let attached = Attached {
+            master: self.master.link.name.clone(),
+            netns: self.netns.as_str().to_owned(),
+            addresses: addresses.clone(),
+            shim: self.config.host_access.then(|| shim::name(&self.attachment.network)),
+        };
+        // Whoever removes the shim as the last of the network waits until this attachment is written down and connected.
+        let _shared = match attached.shim {
+            Some(_) => Some(NetworkLock::shared(&self.attachment.network)?),
+            None => None,
+        };
+        let records = records(&self.attachment.network);
+        records.begin(self.attachment, &attached)?;
+        let link = self.interface()?;
+        result.interfaces = vec![described(&link, self.netns)];
+        self.configure(&link, &result, &addresses)?;
+        if self.config.host_access {
+            shim::ensure(&mut self.host, &self.attachment.network, &self.master.link, &addresses)?;
+        }
+        records.complete(self.attachment)?;
+        if !self.config.dns.is_empty() {
+            result.dns = self.config.dns.clone();
+        }
+        Ok(result)
+    }
+
+    /// In a chain without an address plugin, what the one before was given is this interface's.
+    fn addresses(&self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
+        match (ipam, self.request.prev_result()?) {
+            (None, Some(mut previous)) => {
+                previous.interfaces.clear();
+                previous.ips.iter_mut().for_each(|ip| ip.interface = Some(INTERFACE));
+                Ok(previous)
+            }
+            (ipam, _) => allocate(ipam, self.request, self.attachment, self.netns, INTERFACE),
+        }
+    }
+
+    /// Makes the interface in the container, under its final name.
+    fn interface(&mut self) -> anyhow::Result<Link> {
+        let ifname = self.attachment.ifname.as_str();
+        if self.master.in_container {
+            let request = self.link_request(link::new(ifname));
+            return Ok(link::create(&mut self.container.netlink, request, ifname)?);
+        }
+        let request = self.link_request(link::new(ifname).in_netns(&self.container.netns));
+        match self.host.execute(request) {
+            // Kernels up to 6.12, and some after, look for the name in the namespace of the request too
+            // (rtnl_newlink, net/core/rtnetlink.c): there it is born under another, and renamed.
+            Err(err) if err.is_exists() => self.born_under_another_name(ifname)?,
+            made => made?,
+        }
+        Ok(link::by_name(&mut self.container.netlink, ifname)?)
+    }
+
+    fn born_under_another_name(&mut self, ifname: &str) -> anyhow::Result<()> {
+        let name = format!("mvt{}", self.attachment.hash(11));
+        self.host.execute(self.link_request(link::new(&name).in_netns(&self.container.netns)))?;
+        let born = link::by_name(&mut self.container.netlink, &name)?;
+        Ok(self.container.netlink.execute(link::change(&born.dev()).name(ifname).request())?)
+    }
+
+    fn link_request(&self, new: New) -> Change {
+        let Self { config, master, .. } = self;
+        let mut new = match self.mac() {
+            Some(mac) => new.mac(mac),
+            None => new,
+        };
+        if let Some(mtu) = config.mtu {
+            new = new.mtu(mtu);
+        }
+        let make = if config.tap { macvlan::add_tap } else { macvlan::add };
+        make(new, master.link.index, config.mode, config.broadcast_queue)
+    }
+
+    /// In mode `passthru` the interface has the master's address, and giving it another changes the master's too.
+    fn mac(&self) -> Option<MacAddr> {
+        let own =
+            || (self.config.mode != Mode::Passthru).then(|| derived_mac(self.attachment, End::Container));
+        self.config.mac.or_else(own)
+    }
+
+    fn configure(&mut self, link: &Link, result: &AddResult, addresses: &[IpAddr]) -> anyhow::Result<()> {
+        let Self { attachment, config, container, .. } = self;
+        let dev = link.dev();
+        let mut changes = vec![link::change(&dev).alias(&attachment.alias()).request()];
+        if config.mode == Mode::Source {
+            changes.push(macvlan::set_sources(&dev, &config.sources));
+        }
+        container.netlink.batch(&changes)?;
+        let mac = link.mac.context("a macvlan has a MAC address")?;
+        if config.detect_duplicates {
+            container.netlink.execute(link::change(&dev).up().request())?;
+            container.netns.run(|| refuse_duplicates(&dev, mac, addresses))??;
+        }
+        let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
+        container.bring_up(&NewInterface { dev: &dev, mac, index: INTERFACE }, result, dad)
+    }
+}
+
+/// IPv6 does it by itself, with `Dad::Probe`.
+fn refuse_duplicates(dev: &link::Dev, mac: MacAddr, addresses: &[IpAddr]) -> anyhow::Result<()> {
+    for address in addresses {
+        let IpAddr::V4(v4) = address else { continue };
+        if let Some(owner) = probe::owner(dev, mac, *v4)? {
+            anyhow::bail!("address {v4} is in use on the network, by {owner}");
+        }
+    }
+    Ok(())
+}
+
+fn described(link: &Link, netns: &NetnsPath) -> Interface {
+    Interface {
+        name: link.name.clone(),
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        sandbox: netns.as_str().to_owned(),
+        ..Interface::default()
+    }
+}
+
+/// The only interface of the result.
+const INTERFACE: usize = 0;

@@ -1,0 +1,72 @@
+//! CHECK and STATUS.
+
+use attach::{
+    check::{addresses, container_interface, failed, link_in_container, routes},
+    container::Container,
+};
+use cni::{
+    names::{Attachment, NetnsPath},
+    request::Request,
+};
+use ipam::delegate::Ipam;
+use kernel::{
+    link::{self, Kind},
+    netlink::Netlink,
+    route::{self, Family, Filter},
+};
+
+use crate::{
+    config::Config,
+    state::{Attached, records},
+};
+
+/// What ADD made is still there.
+pub(crate) fn check(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<()> {
+    let config = Config::new(request)?;
+    let result = request.required_prev_result()?;
+    let (index, _) = container_interface(&result, attachment, netns)?;
+    if let Some(ipam) = Ipam::resolve(request)? {
+        ipam.check(request, attachment, netns)?;
+    }
+    let mut container = Container::open(netns)?;
+    let link = link_in_container(&mut container, attachment.ifname.as_str(), false)?;
+    let expected = if config.tap { Kind::Macvtap(config.mode) } else { Kind::Macvlan(config.mode) };
+    if link.kind.as_ref() != Some(&expected) {
+        return Err(failed(format!("{} is {:?}, not {expected:?}", link.name, link.kind)).into());
+    }
+    addresses(&mut container.netlink, &link, &result, index)?;
+    routes(&mut container.netlink, &link, &result)?;
+    check_host(attachment)
+}
+
+fn check_host(attachment: &Attachment) -> anyhow::Result<()> {
+    let Some((_, record)) = records(&attachment.network).find::<Attached>(attachment)? else { return Ok(()) };
+    let Some(name) = &record.shim else { return Ok(()) };
+    let mut host = Netlink::open()?;
+    let shim = link::find(&mut host, name)?;
+    let shim = shim.ok_or_else(|| failed(format!("the host's interface {name} on the network is gone")))?;
+    for family in [Family::V4, Family::V6] {
+        let present = route::list(&mut host, family, Filter { dev: Some(shim.index), ..Filter::default() })?;
+        for address in record.addresses.iter().filter(|a| a.is_ipv4() == (family == Family::V4)) {
+            if !present.iter().any(|route| route.dst == (*address).into()) {
+                return Err(failed(format!("the host's route to {address} is gone")).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an ADD could succeed now: the master, if it is the host's and named, is there, and the address plugin is able.
+pub(crate) fn status(request: &Request) -> anyhow::Result<()> {
+    let config = Config::new(request)?;
+    if let Some(master) = config.master.filter(|_| !config.link_in_container)
+        && link::find(&mut Netlink::open()?, master.as_str())?.is_none()
+    {
+        let why = format!("master: {master}: the host has no such link");
+        return Err(cni::error::Error::new(cni::error::Code::NotAvailable, why).into());
+    }
+    match Ipam::resolve(request)? {
+        Some(ipam) => ipam.status(request),
+        None => Ok(()),
+    }
+}

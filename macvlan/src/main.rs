@@ -1,0 +1,7 @@
+//! The binary of the `macvlan` plugin.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni::run::run::<macvlan::Macvlan>()
+}
