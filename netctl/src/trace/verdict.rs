@@ -98,14 +98,16 @@ impl Verdict {
     }
 }
 
-/// The outcome of the run: one delivered probe is enough for "delivered", else the last probe speaks for all.
+/// The outcome of the run: one delivered probe is enough for "delivered", else one that was refused speaks for all
+/// (hosts send only so many errors a second), else the last.
 pub fn judge(evidence: &Evidence) -> Outcome {
     let numbers: Vec<u8> = evidence.sent.iter().map(|sent| sent.number).collect();
     let outcomes: Vec<Outcome> = numbers.iter().map(|&number| Case { evidence, number }.judge()).collect();
     let delivered = outcomes.iter().filter(|it| it.verdict == Verdict::Delivered).count();
     let total = outcomes.len();
-    // The last of those delivered, for the first may have waited for a neighbour's address.
-    let chosen = outcomes.iter().rposition(|it| it.verdict == Verdict::Delivered);
+    // The last of its kind, for the first may have waited for a neighbour's address.
+    let last = |verdict: Verdict| outcomes.iter().rposition(|it| it.verdict == verdict);
+    let chosen = last(Verdict::Delivered).or_else(|| last(Verdict::Rejected));
     match outcomes.into_iter().nth(chosen.unwrap_or_else(|| total.saturating_sub(1))) {
         Some(mut outcome) if 0 < delivered && delivered < total => {
             outcome.detail = format!("{delivered} of {total} probes were answered; {}", outcome.detail);

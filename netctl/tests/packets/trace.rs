@@ -1,157 +1,11 @@
-//! `netctl trace` over real packets: three hosts with a bridge, a container and a VXLAN device each, joined by a
-//! switch; one fault at a time, and the place and the reason that trace must name.
+//! `netctl trace` over three hosts: one fault at a time, and the place and the reason that it must name.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use testenv::{
-    lab::{self, Lab},
-    ns::Ns,
-    wait,
-};
+use testenv::{lab, ns::Ns, wait};
 
-const NETCTL: &str = env!("CARGO_BIN_EXE_netctl");
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Hosts n1, n2, n3, each with a container c1, c2, c3.
-struct Hosts {
-    hosts: Vec<Ns>,
-    containers: Vec<Ns>,
-    switch: Ns,
-}
-
-impl Hosts {
-    fn build(lab: &Lab) -> Self {
-        for (program, package) in [("ip", "iproute2"), ("bridge", "iproute2"), ("nft", "nftables")] {
-            lab.needs_program(program, package);
-        }
-        let switch = lab.netns("sw");
-        switch.add_bridge("br0");
-        switch.set_up("br0");
-        let hosts: Vec<Ns> = (1..=3).map(|number| lab.netns(&format!("n{number}"))).collect();
-        let containers: Vec<Ns> = (1..=3).map(|number| lab.netns(&format!("c{number}"))).collect();
-        let all = Self { hosts, containers, switch };
-        for number in 1..=3 {
-            all.build_host(number);
-        }
-        for (from, to) in [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)] {
-            let mac = format!("02:42:00:00:00:0{to}");
-            let host = all.host(from);
-            words(host, &format!("ip route add 10.244.{to}.0/24 via 10.244.{to}.0 dev ovl onlink"));
-            words(host, &format!("ip neigh add 10.244.{to}.0 lladdr {mac} dev ovl nud permanent"));
-            words(host, &format!("bridge fdb append {mac} dev ovl dst 192.0.2.{to}"));
-        }
-        // Neighbours learn of each other once, so that a probe changes nothing.
-        for (from, to) in [(1, 2_u8), (2, 3), (3, 1)] {
-            assert!(all.container(from).pings([10, 244, to, 10].into()));
-        }
-        lab.rebase();
-        all
-    }
-
-    fn build_host(&self, number: usize) {
-        let (host, container) = (self.host(number), self.container(number));
-        self.switch.add_veth(&format!("p{number}"), host, "u0");
-        words(&self.switch, &format!("ip link set p{number} up master br0"));
-        host.add_address("u0", &format!("192.0.2.{number}/24"));
-        host.add_bridge("cni0");
-        host.add_address("cni0", &format!("10.244.{number}.1/24"));
-        host.add_veth("v0", container, "eth0");
-        for link in ["u0", "cni0"] {
-            host.set_up(link);
-        }
-        words(host, "ip link set v0 up master cni0");
-        container.add_address("eth0", &format!("10.244.{number}.10/24"));
-        container.set_up("eth0");
-        let third = u8::try_from(number).expect("three hosts");
-        container.add_route("0.0.0.0/0", [10, 244, third, 1].into());
-        host.set_sysctl("net.ipv4.ip_forward", "1");
-        let vxlan = "type vxlan id 42 dstport 8472 nolearning local";
-        words(host, &format!("ip link add ovl address 02:42:00:00:00:0{number} {vxlan} 192.0.2.{number}"));
-        words(host, &format!("ip addr add 10.244.{number}.0/32 dev ovl"));
-        words(host, "ip link set ovl up mtu 1450");
-    }
-
-    fn host(&self, number: usize) -> &Ns {
-        &self.hosts[number - 1]
-    }
-
-    fn container(&self, number: usize) -> &Ns {
-        &self.containers[number - 1]
-    }
-
-    /// Runs `netctl trace` on host 1, with the two others as peers.
-    fn trace(&self, words: &str) -> Traced {
-        let ran = self.host(1).exec(&words_of(&arguments(words)));
-        let document = serde_json::from_str(&ran.stdout)
-            .unwrap_or_else(|err| panic!("{err}: {}\n{}", ran.stdout, ran.stderr));
-        Traced { document, code: ran.code, stderr: ran.stderr }
-    }
-}
-
-fn arguments(words: &str) -> Vec<String> {
-    let mut argv = vec![NETCTL.to_owned(), "-o".to_owned(), "json".to_owned()];
-    argv.extend(["--node", "n1"].map(ToOwned::to_owned));
-    for peer in ["n2", "n3"] {
-        argv.push("--peer".to_owned());
-        argv.push(format!("{peer}=ip netns exec {peer} {NETCTL} agent --stdio"));
-    }
-    argv.push("trace".to_owned());
-    argv.extend(words.split_whitespace().map(ToOwned::to_owned));
-    argv
-}
-
-fn words_of(argv: &[String]) -> Vec<&str> {
-    argv.iter().map(String::as_str).collect()
-}
-
-#[track_caller]
-fn words(ns: &Ns, line: &str) -> String {
-    ns.exec(&line.split_whitespace().collect::<Vec<_>>()).ok()
-}
-
-struct Traced {
-    document: Value,
-    code: Option<i32>,
-    stderr: String,
-}
-
-impl Traced {
-    #[track_caller]
-    fn verdict(&self, expected: &str, code: i32) -> &Self {
-        assert_eq!(self.document["verdict"], expected, "{:#}", self.document);
-        assert_eq!(self.code, Some(code), "{}", self.stderr);
-        self
-    }
-
-    /// Node, namespace, device, reason of the drop.
-    #[track_caller]
-    fn dropped(&self, expected: [&str; 4]) -> &Self {
-        let drop = &self.document["drop"];
-        let found = ["node", "netns", "device", "reason"].map(|key| drop[key].as_str().unwrap_or_default());
-        assert_eq!(found, expected, "{:#}", self.document);
-        self
-    }
-
-    #[track_caller]
-    fn rule(&self, expected: &str) {
-        let rule = self.document["drop"]["rule"].as_str().unwrap_or_default();
-        assert!(rule.contains(expected), "{:#}", self.document);
-    }
-
-    /// `n1/c1/eth0 tx`, a line a hop.
-    fn hops(&self) -> Vec<String> {
-        let hop = |hop: &Value| {
-            let [node, netns, device, event] =
-                ["node", "netns", "device", "event"].map(|key| hop[key].as_str().unwrap_or_default());
-            format!("{node}/{netns}/{device} {event}")
-        };
-        self.document["hops"].as_array().into_iter().flatten().map(hop).collect()
-    }
-}
+use crate::hosts::{Hosts, NETCTL, PATIENCE, arguments, words};
 
 const REQUEST: [&str; 10] = [
     "n1/c1/eth0 tx",
@@ -306,7 +160,7 @@ fn a_run_that_is_killed_leaves_nothing() {
         let hosts = Hosts::build(lab);
         words(&hosts.switch, "ip link set p2 down");
         lab.rebase();
-        let argv = arguments("netns:c1 n2/netns:c2 --patience 60000");
+        let argv = arguments("trace netns:c1 n2/netns:c2 --patience 60000");
         let mut run = hosts.host(1).run(|| {
             Command::new(&argv[0])
                 .args(&argv[1..])

@@ -1,0 +1,8 @@
+//! The verbs that watch packets, over real packets in labs.
+
+mod capture;
+mod drops;
+mod help;
+mod hosts;
+mod single;
+mod trace;
