@@ -108,18 +108,18 @@ impl Records {
     /// Removes the empty directory of a network without attachments. True when this call did it: what the network's
     /// attachments shared can go. Decide so only under the network's lock, see [`crate::lock`].
     pub fn retire(&self) -> Result<bool, Error> {
-        match fs::remove_dir(&self.dir) {
-            Ok(()) => {}
-            Err(err) if matches!(err.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
-                return Ok(false);
-            }
+        let retired = match fs::remove_dir(&self.dir) {
+            Ok(()) => true,
+            // Perhaps its parent was made, and then the plugin was killed.
+            Err(err) if err.kind() == io::ErrorKind::NotFound => false,
+            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(false),
             Err(source) => return Err(Error { act: "retire", path: self.dir.clone(), source }),
-        }
+        };
         if let Some(network) = self.dir.parent() {
             // Other plugins may have records of the network.
             let _ = fs::remove_dir(network);
         }
-        Ok(true)
+        Ok(retired)
     }
 
     /// Every readable record, in the order of their keys. For GC, CHECK and whoever removes the last object of a network:
@@ -140,14 +140,15 @@ impl Records {
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
         // No two calls for one attachment run at once (CNI 1.1.0, section 2), so the temporary name is its own.
         let temporary = path.with_extension(&TEMPORARY[1..]);
-        let written = fs::write(&temporary, text).or_else(|err| {
-            if err.kind() != io::ErrorKind::NotFound {
-                return Err(err);
+        let mut written = fs::write(&temporary, text);
+        for _ in 0..ATTEMPTS {
+            match written {
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                written => return written.and_then(|()| fs::rename(&temporary, path)),
             }
-            // A network's first attachment, or one that meets the removal of the last.
-            fs::create_dir_all(&self.dir)?;
-            fs::write(&temporary, text)
-        });
+            // A network's first attachment, or one that meets the removal of the last: that may come in between.
+            written = fs::create_dir_all(&self.dir).and_then(|()| fs::write(&temporary, text));
+        }
         written.and_then(|()| fs::rename(&temporary, path))
     }
 
@@ -190,6 +191,8 @@ struct Borrowed<'a, T> {
 const DIRECTORY: &str = "/run/tenon/attach";
 const PENDING: &str = ".pending";
 const TEMPORARY: &str = ".new";
+/// Against as many others who leave the network just then.
+const ATTEMPTS: usize = 100;
 /// 128 bits.
 const HASH_DIGITS: usize = 32;
 

@@ -13,7 +13,7 @@ use cni::{
 };
 use serde_json::Value;
 
-use crate::{host_local::HostLocal, static_::Static};
+use crate::{host_local::HostLocal, static_::Static, store::lease::LeaseError};
 
 /// An address plugin, ready to serve each verb.
 #[derive(Debug, Clone)]
@@ -43,9 +43,18 @@ impl Ipam {
     }
 
     /// The result has no interfaces, and perhaps no addresses. When it fails, nothing is left of it.
+    ///
+    /// For an interface that the caller has seen not to be there: a lease in its very name is what a killed ADD left.
     pub fn add(&self, request: &Request, at: &Attachment, netns: &NetnsPath) -> anyhow::Result<AddResult> {
         match self {
-            Self::HostLocal => HostLocal::add(request, at, netns),
+            Self::HostLocal => match HostLocal::add(request, at, netns) {
+                Err(err) if is_left_over(&err) => {
+                    log::warn!("{at}: {err:#}; releasing it");
+                    HostLocal::del(request, at, Some(netns))?;
+                    HostLocal::add(request, at, netns)
+                }
+                added => added,
+            },
             Self::Static => Static::add(request, at, netns),
             Self::External(delegate) => Ok(delegate.add(request)?),
         }
@@ -82,6 +91,10 @@ impl Ipam {
             Self::External(delegate) => Ok(delegate.status(request)?),
         }
     }
+}
+
+fn is_left_over(err: &anyhow::Error) -> bool {
+    matches!(err.downcast_ref(), Some(LeaseError::Duplicate { by_name: true, .. }))
 }
 
 fn type_name(request: &Request) -> Result<Option<&str>, Error> {

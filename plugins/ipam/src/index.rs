@@ -123,7 +123,11 @@ impl Index {
     pub(crate) fn replace(&self, desired: &Holdings) -> io::Result<()> {
         let mut present = BTreeMap::new();
         let entries = match fs::read_dir(&self.dir) {
-            Err(err) if err.kind() == io::ErrorKind::NotFound && desired.is_empty() => return Ok(()),
+            Err(err) if err.kind() == io::ErrorKind::NotFound && desired.is_empty() => {
+                // Of a process that was killed when it had removed the rest.
+                let _ = fs::remove_file(&self.seal);
+                return Ok(());
+            }
             Err(err) if err.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(&self.dir)?;
                 fs::read_dir(&self.dir)?

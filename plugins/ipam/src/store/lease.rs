@@ -15,8 +15,9 @@ use crate::{
 /// No lease was taken, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
+    /// `by_name` when the lease names the interface too, and not, as a legacy one, only the container.
     #[error("{address} has been allocated to {container}, duplicate allocation is not allowed")]
-    Duplicate { address: IpAddr, container: String },
+    Duplicate { address: IpAddr, container: String, by_name: bool },
     #[error(
         "requested IP address {address} is not available in range set {set}: container {holder} holds it"
     )]
@@ -40,13 +41,15 @@ impl Store {
         sets: &'a [RangeSet],
         requested: &[Option<IpAddr>],
     ) -> Result<Vec<Lease<'a>>, LeaseError> {
-        let held = self.held(at)?;
-        if let Some(&address) =
-            held.iter().find(|address| sets.iter().any(|set| set.range_of(**address).is_some()))
-        {
-            return Err(LeaseError::Duplicate { address, container: at.container.to_string() });
-        }
         let owner = Owner::new(at);
+        for holder in [&owner, &Owner::legacy(at)] {
+            let held = self.held_by(holder)?;
+            let of_these = |address: &&IpAddr| sets.iter().any(|set| set.range_of(**address).is_some());
+            if let Some(&address) = held.iter().find(of_these) {
+                let (container, by_name) = (at.container.to_string(), *holder == owner);
+                return Err(LeaseError::Duplicate { address, container, by_name });
+            }
+        }
         let mut taken = Vec::with_capacity(sets.len());
         let result = self.take_all(&owner, sets, requested, &mut taken);
         let addresses: Vec<_> = taken.iter().map(|(address, _)| *address).collect();

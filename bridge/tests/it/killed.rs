@@ -1,0 +1,99 @@
+//! The plugin killed at each of its changes in turn; whatever comes next recovers.
+
+use serde_json::{Value, json};
+use testenv::{lab::Lab, plugin::PluginCall};
+
+use crate::{
+    fault::{Fate, strike_each},
+    net::{assert_nothing_of_ours_is_left, call, dual_stack, run, with_result},
+};
+
+/// A network whose ADD goes every way there is.
+fn everything() -> Value {
+    dual_stack(json!({"ipMasq": true, "macspoofchk": true, "hairpinMode": true, "mtu": 1400}))
+}
+
+/// Everything an ADD makes once a host goes, so that the next one makes it again.
+fn forget_the_network(lab: &Lab) {
+    for forget in [
+        "ip link del cni0",
+        "nft delete table inet tenon",
+        "nft delete table bridge tenon",
+        "rm -rf /run/tenon /var/lib/cni/networks",
+    ] {
+        lab.exec(&forget.split(' ').collect::<Vec<_>>());
+    }
+}
+
+/// Kills an ADD at each step, has `recover` do its work, and looks for anything left.
+fn after_each_killed_add(name: &'static str, recover: impl Fn(&str, &PluginCall) + Send + 'static) {
+    run(name, move |lab| {
+        let ns = lab.netns("one");
+        let call = call(lab, &everything(), &ns);
+        let steps = strike_each(&call, "ADD", Fate::Killed, |step, _| {
+            recover(step, &call);
+            assert_eq!(ns.links().len(), 1, "{step}");
+            assert_nothing_of_ours_is_left(lab);
+            forget_the_network(lab);
+        });
+        assert!(steps > 40, "{steps} steps: was it killed at all?");
+    });
+}
+
+#[test]
+fn del_recovers_from_a_killed_add() {
+    after_each_killed_add("killed_add_del", |step, call| {
+        let reply = call.del();
+        assert!(reply.succeeded(), "{step}: {reply}");
+    });
+}
+
+#[test]
+fn del_without_the_namespace_recovers_from_a_killed_add() {
+    after_each_killed_add("killed_add_del_netns", |step, call| {
+        let reply = call.clone().netns_path("").del();
+        assert!(reply.succeeded(), "{step}: {reply}");
+    });
+}
+
+#[test]
+fn the_next_add_recovers_from_a_killed_add() {
+    after_each_killed_add("killed_add_add", |step, call| {
+        // The one that got through is a live attachment.
+        if step.ends_with("none") {
+            return drop(call.del().ok());
+        }
+        let reply = call.add();
+        assert!(reply.succeeded(), "{step}: {reply}");
+        call.clone().config(&with_result(everything(), &reply.ok())).check().ok();
+        call.del().ok();
+    });
+}
+
+#[test]
+fn gc_recovers_from_a_killed_add() {
+    after_each_killed_add("killed_add_gc", |step, call| {
+        let mut config = everything();
+        config["cni.dev/valid-attachments"] = json!([]);
+        let reply = call.clone().config(&config).gc();
+        assert!(reply.succeeded(), "{step}: {reply}");
+    });
+}
+
+#[test]
+fn a_killed_del_is_repeated() {
+    run("killed_del", |lab| {
+        let ns = lab.netns("one");
+        let call = call(lab, &everything(), &ns);
+        call.add().ok();
+        let steps = strike_each(&call, "DEL", Fate::Killed, |step, _| {
+            let reply = call.clone().netns_path("").del();
+            assert!(reply.succeeded(), "{step}: {reply}");
+            assert_eq!(ns.links().len(), 1, "{step}");
+            assert_nothing_of_ours_is_left(lab);
+            call.add().ok();
+        });
+        assert!(steps > 10, "{steps} steps: was it killed at all?");
+        call.del().ok();
+    });
+}
