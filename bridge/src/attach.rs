@@ -4,7 +4,7 @@ use anyhow::Context;
 use attach::{
     addresses::allocate,
     container::{Container, NewInterface},
-    gateway::{self, Gateway},
+    gateway,
     hardware::{End, derived_mac},
     host_bridge::{self, Wishes},
     lock::NetworkLock,
@@ -23,7 +23,7 @@ use kernel::{
     address::Dad,
     forwarding,
     link::{self, Link, Mtu},
-    netlink::Netlink,
+    netlink::{Netlink, Request as NetlinkRequest},
     nft::Nft,
 };
 
@@ -49,7 +49,6 @@ pub(crate) fn add(
         container: Container::open(netns)?,
         host: Netlink::open()?,
     };
-    adding.container.require_free(&attachment.ifname)?;
     adding.clear_leftovers()?;
     // From here on something may have changed.
     adding.run(ipam.as_ref()).inspect_err(|_| {
@@ -70,15 +69,23 @@ struct Adding<'a> {
 }
 
 impl Adding<'_> {
-    /// A record of this attachment, whose interface is free in the namespace, is of an ADD that was killed or of a
-    /// container that is gone without a DEL.
-    fn clear_leftovers(&self) -> anyhow::Result<()> {
-        let Some((state, _)) = records(&self.attachment.network).find::<Attached>(self.attachment)? else {
-            return Ok(());
-        };
-        if state == State::Complete {
-            log::warn!("{}: attached before and never detached; detaching first", self.attachment);
+    /// Undoes what a killed ADD of this attachment left, and what is left of one whose container went without a DEL. Fails
+    /// when the container has the interface.
+    fn clear_leftovers(&mut self) -> anyhow::Result<()> {
+        let found = records(&self.attachment.network).find::<Attached>(self.attachment)?;
+        let state = found.map(|(state, _)| state);
+        if state == Some(State::Pending) {
+            self.detach_leftovers()?;
         }
+        self.container.require_free(&self.attachment.ifname)?;
+        if state == Some(State::Complete) {
+            log::warn!("{}: attached before and never detached; detaching first", self.attachment);
+            self.detach_leftovers()?;
+        }
+        Ok(())
+    }
+
+    fn detach_leftovers(&self) -> anyhow::Result<()> {
         detach::del(self.request, self.attachment, None).context("detach what an earlier ADD left")
     }
 
@@ -87,7 +94,7 @@ impl Adding<'_> {
         let owned = gateway::complete(&mut result, self.config.gateway);
         let mtu = self.config.mtu.of_veth(&mut self.host)?;
         let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != mtu::Wish::Kernel));
-        let bridge = self.bridge(&wishes)?;
+        let (bridge, addresses) = self.bridge(&wishes, &owned)?;
         let attached = self.attached(&wishes, &result);
         // Whoever removes the VLAN's gateway as the last of a network waits until the next attachment is written down.
         let _shared = match attached.vlan_gateway {
@@ -96,7 +103,7 @@ impl Adding<'_> {
         };
         self.record(&attached)?;
         if !owned.is_empty() {
-            self.own_gateways(&bridge, &owned)?;
+            self.own_gateways(&bridge, &owned, addresses)?;
         }
         self.interfaces(&bridge, mtu, &mut result)?;
         records(&self.attachment.network).complete(self.attachment)?;
@@ -106,17 +113,34 @@ impl Adding<'_> {
         Ok(result)
     }
 
-    fn bridge(&mut self, wishes: &Wishes) -> anyhow::Result<Link> {
+    /// The bridge as it is asked for, and what gives it the gateway addresses. An existing one is changed only when all
+    /// of that is possible.
+    fn bridge(
+        &mut self,
+        wishes: &Wishes,
+        owned: &[IpNetwork],
+    ) -> anyhow::Result<(Link, Vec<NetlinkRequest>)> {
+        let owned = if self.config.vlan_gateway().is_some() { &[] } else { owned };
         let Some(bridge) = host_bridge::find(&mut self.host, &wishes.name)? else {
-            return host_bridge::create(&mut self.host, wishes);
+            let made = host_bridge::create(&mut self.host, wishes)?;
+            let addresses = self.address_changes(&made, owned)?;
+            return Ok((made, addresses));
         };
         let mismatches = host_bridge::mismatches(&bridge, wishes);
         check_no_other_network_disagrees(&self.attachment.network, wishes, &mismatches)?;
+        let addresses = self.address_changes(&bridge, owned)?;
         host_bridge::reconcile(&mut self.host, &bridge, &mismatches)?;
         if !bridge.is_up() {
             self.host.execute(link::change(&bridge.dev()).up().request())?;
         }
-        Ok(bridge)
+        Ok((bridge, addresses))
+    }
+
+    fn address_changes(&mut self, on: &Link, owned: &[IpNetwork]) -> anyhow::Result<Vec<NetlinkRequest>> {
+        if owned.is_empty() {
+            return Ok(Vec::new());
+        }
+        host_bridge::address_changes(&mut self.host, on, owned, self.config.force_address)
     }
 
     /// What will be made.
@@ -125,11 +149,6 @@ impl Adding<'_> {
         let (host_link, mac) = (attachment.host_veth(), config.container_mac(attachment));
         let mut attached = Attached::new(config, wishes, host_link, netns.as_str(), mac);
         attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
-        if let (Vlans::Access { vlan, .. }, Gateway::Router | Gateway::DefaultRouter) =
-            (&config.vlans, config.gateway)
-        {
-            attached.vlan_gateway = Some(format!("{}.{vlan}", config.bridge));
-        }
         attached
     }
 
@@ -144,14 +163,17 @@ impl Adding<'_> {
     }
 
     /// The host becomes the router of the addresses' subnets.
-    fn own_gateways(&mut self, bridge: &Link, owned: &[IpNetwork]) -> anyhow::Result<()> {
-        let gateway = match self.config.vlans {
-            Vlans::Access { vlan, keep_default } => {
-                port::ensure_vlan_gateway(&mut self.host, bridge, vlan, keep_default)?
-            }
-            Vlans::None | Vlans::Trunk { .. } => bridge.clone(),
-        };
-        host_bridge::ensure_addresses(&mut self.host, &gateway, owned, self.config.force_address)?;
+    fn own_gateways(
+        &mut self,
+        bridge: &Link,
+        owned: &[IpNetwork],
+        mut addresses: Vec<NetlinkRequest>,
+    ) -> anyhow::Result<()> {
+        if let Vlans::Access { vlan, keep_default } = self.config.vlans {
+            let gateway = port::ensure_vlan_gateway(&mut self.host, bridge, vlan, keep_default)?;
+            addresses = self.address_changes(&gateway, owned)?;
+        }
+        self.host.batch(&addresses)?;
         if owned.iter().any(IpNetwork::is_ipv4) {
             forwarding::enable_v4()?;
         }

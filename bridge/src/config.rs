@@ -141,6 +141,11 @@ impl Config {
         Self::from_parts(request.decode()?, args.mac.as_deref())
     }
 
+    /// As [`Config::new`] for a DEL, which has no business reading `CNI_ARGS`.
+    pub fn without_args(request: &Request) -> Result<Self, Error> {
+        Self::from_parts(request.decode()?, None)
+    }
+
     fn from_parts(conf: NetConf, environment_mac: Option<&str>) -> Result<Self, Error> {
         let vlans = vlans(&conf)?;
         let mtu = mtu::Wish::parse(&conf.mtu)?;
@@ -177,6 +182,16 @@ impl Config {
             layer3: !ipam.kind.is_empty(),
             dns,
         })
+    }
+
+    /// The interface on the host that has the gateway addresses where it is not the bridge: that of an access VLAN.
+    pub fn vlan_gateway(&self) -> Option<String> {
+        match (&self.vlans, self.gateway) {
+            (Vlans::Access { vlan, .. }, Gateway::Router | Gateway::DefaultRouter) => {
+                Some(format!("{}.{vlan}", self.bridge))
+            }
+            _ => None,
+        }
     }
 
     /// The container's address when none was asked for is the attachment's own.

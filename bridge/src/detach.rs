@@ -6,12 +6,13 @@ use attach::{
     failures::Failures,
     lock::NetworkLock,
     record::Records,
+    ruleset::legacy,
 };
 use cni::{
     names::{Attachment, NetnsPath},
     request::{Request, ValidAttachments},
 };
-use kernel::{link, netlink::Netlink};
+use kernel::{link, netlink::Netlink, nft::Nft};
 
 use crate::state::{Attached, records};
 
@@ -26,6 +27,9 @@ pub(crate) fn del(
     let record = record.map(|(_, data)| data);
     let recorded = record.as_ref().map(|record| recorded(attachment, record));
     let nft = remove(attachment, recorded.as_ref(), netns, &mut failures);
+    if record.is_none() {
+        failures.note(leave_supposed(request, attachment));
+    }
     failures.note(release_addresses(request, attachment, netns));
     if failures.is_empty() {
         failures.note(forget(attachment, record.as_ref()));
@@ -36,6 +40,28 @@ pub(crate) fn del(
 
 fn recorded(attachment: &Attachment, record: &Attached) -> Recorded {
     Recorded { host_link: record.host_link.clone(), ruleset: record.ruleset(attachment) }
+}
+
+/// Without a record: what the configuration says that there was in the ruleset, of ours or of the Go plugin's.
+fn leave_supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<()> {
+    let supposed = match Attached::supposed(request, attachment) {
+        Ok(supposed) if supposed.masquerade || supposed.check_mac_spoofing => supposed,
+        Ok(_) => return Ok(()),
+        Err(err) => {
+            log::info!("{attachment}: no record, and the configuration does not tell either: {err}");
+            return Ok(());
+        }
+    };
+    let mut nft = Nft::open()?;
+    let mut failures = Failures::default();
+    failures.note(supposed.ruleset(attachment).remove(&mut nft));
+    if supposed.masquerade {
+        failures.note(legacy::remove_masquerade(&mut nft, attachment, &supposed.addresses));
+    }
+    if supposed.check_mac_spoofing {
+        failures.note(legacy::remove_spoof_check(&mut nft, attachment));
+    }
+    failures.into_result()
 }
 
 /// The record goes last, when nothing is left to do by it; with the network's last one goes what its attachments shared.
@@ -79,6 +105,8 @@ pub(crate) fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<
         }
         failures.note(own.into_result());
     }
+    let keep: Vec<_> = valid.0.iter().map(|target| target.clone().on(request.name.clone())).collect();
+    failures.note(records(&request.name).remove_unreadable::<Attached>(&keep));
     sweep(request, valid, &mut failures);
     failures.into_result()
 }

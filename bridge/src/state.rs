@@ -8,12 +8,14 @@ use attach::{
 use cni::{
     error::Error,
     names::{Attachment, NetworkName},
+    request::Request,
+    result::AddResult,
 };
 use ipnetwork::IpNetwork;
 use kernel::mac::MacAddr;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::{config::Config, port};
 
 /// The record's data. Names and keys only: what is behind them is looked up when it is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +48,25 @@ impl Attached {
             addresses: Vec::new(),
             masquerade: config.masquerade,
             check_mac_spoofing: config.check_mac_spoofing,
-            vlan_gateway: None,
+            vlan_gateway: config.vlan_gateway(),
             named_mtu: wishes.mtu.map(u32::from),
             named_promiscuous: wishes.promiscuous,
         }
+    }
+
+    /// What an ADD with this configuration and this `prevResult` would have written down. For a DEL whose record is lost.
+    pub fn supposed(request: &Request, attachment: &Attachment) -> Result<Self, Error> {
+        let config = Config::without_args(request)?;
+        let AddResult { interfaces, ips, .. } = request.prev_result()?.unwrap_or_default();
+        let wishes = port::wishes(&config, None);
+        let inside =
+            interfaces.iter().position(|it| it.name == attachment.ifname.as_str() && !it.sandbox.is_empty());
+        let mac = inside.and_then(|index| interfaces[index].mac.parse().ok());
+        let mac = mac.unwrap_or_else(|| config.container_mac(attachment));
+        let mut attached = Self::new(&config, &wishes, attachment.host_veth(), "", mac);
+        let own = ips.iter().filter(|ip| ip.interface.is_none() || ip.interface == inside);
+        attached.addresses = own.map(|ip| ip.address).collect();
+        Ok(attached)
     }
 
     /// What the attachment has in the suite's nftables tables.

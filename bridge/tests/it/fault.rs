@@ -4,7 +4,7 @@
 //!
 //! Not strace: its `when=` counts each system call for itself and each thread anew, so most calls are out of its reach.
 
-use std::{collections::BTreeMap, thread};
+use std::thread;
 
 use nix::{
     errno::Errno,
@@ -95,12 +95,16 @@ impl Tracer {
                     }
                     ptrace::syscall(thread, None)?;
                 }
-                WaitStatus::PtraceEvent(thread, _, event) => {
+                WaitStatus::PtraceEvent(thread, signal, event) => {
                     if event == Event::PTRACE_EVENT_EXEC as i32 {
                         self.executing = true;
                     }
                     if event == Event::PTRACE_EVENT_EXIT as i32 && thread == self.pid {
                         return Ok(self.at);
+                    }
+                    if event == Event::PTRACE_EVENT_STOP as i32 && signal == Signal::SIGSTOP {
+                        // Else it would stop again when it is let go.
+                        kill(self.pid, Signal::SIGCONT)?;
                     }
                     ptrace::syscall(thread, None)?;
                 }
@@ -121,8 +125,12 @@ impl Tracer {
             ptrace::setregs(thread, registers)?;
             return Ok(true);
         }
-        let Some(name) = change(&registers).filter(|_| entering && self.executing && self.at.is_none())
-        else {
+        let name = change(&registers).or_else(|| match self.fate {
+            // What makes no difference to others may still fail.
+            Fate::Refused(_) => name(&OTHERS, &registers),
+            Fate::Killed => None,
+        });
+        let Some(name) = name.filter(|_| entering && self.executing && self.at.is_none()) else {
             return Ok(false);
         };
         self.number -= 1;
@@ -145,44 +153,51 @@ impl Tracer {
 
 /// The name of the system call if it may change something that outlives the process.
 fn change(registers: &user_regs_struct) -> Option<&'static str> {
-    let number = c_long::try_from(registers.orig_rax).ok()?;
     let writing = u64::try_from(libc::O_CREAT | libc::O_WRONLY | libc::O_RDWR).ok()?;
-    match number {
-        libc::SYS_openat => (registers.rdx & writing != 0).then_some("openat"),
-        libc::SYS_open => (registers.rsi & writing != 0).then_some("open"),
-        _ => names().get(&number).copied(),
+    match name(&CHANGES, registers)? {
+        "openat" => (registers.rdx & writing != 0).then_some("openat"),
+        "open" => (registers.rsi & writing != 0).then_some("open"),
+        name => Some(name),
     }
 }
 
-fn names() -> BTreeMap<c_long, &'static str> {
-    [
-        (libc::SYS_sendto, "sendto"),
-        (libc::SYS_sendmsg, "sendmsg"),
-        (libc::SYS_sendmmsg, "sendmmsg"),
-        (libc::SYS_write, "write"),
-        (libc::SYS_writev, "writev"),
-        (libc::SYS_mkdir, "mkdir"),
-        (libc::SYS_mkdirat, "mkdirat"),
-        (libc::SYS_rmdir, "rmdir"),
-        (libc::SYS_unlink, "unlink"),
-        (libc::SYS_unlinkat, "unlinkat"),
-        (libc::SYS_rename, "rename"),
-        (libc::SYS_renameat, "renameat"),
-        (libc::SYS_renameat2, "renameat2"),
-        (libc::SYS_link, "link"),
-        (libc::SYS_linkat, "linkat"),
-        (libc::SYS_symlink, "symlink"),
-        (libc::SYS_symlinkat, "symlinkat"),
-        (libc::SYS_utimensat, "utimensat"),
-        (libc::SYS_setxattr, "setxattr"),
-        (libc::SYS_fsetxattr, "fsetxattr"),
-        (libc::SYS_ftruncate, "ftruncate"),
-        (libc::SYS_fcntl, "fcntl"),
-        (libc::SYS_flock, "flock"),
-        (libc::SYS_socket, "socket"),
-        (libc::SYS_clone3, "clone3"),
-        (libc::SYS_clone, "clone"),
-        (libc::SYS_setns, "setns"),
-    ]
-    .into()
+fn name(of: &[(c_long, &'static str)], registers: &user_regs_struct) -> Option<&'static str> {
+    let number = c_long::try_from(registers.orig_rax).ok()?;
+    of.iter().find(|(call, _)| *call == number).map(|(_, name)| *name)
 }
+
+const CHANGES: [(c_long, &str); 23] = [
+    (libc::SYS_openat, "openat"),
+    (libc::SYS_open, "open"),
+    (libc::SYS_sendto, "sendto"),
+    (libc::SYS_sendmsg, "sendmsg"),
+    (libc::SYS_sendmmsg, "sendmmsg"),
+    (libc::SYS_write, "write"),
+    (libc::SYS_writev, "writev"),
+    (libc::SYS_mkdir, "mkdir"),
+    (libc::SYS_mkdirat, "mkdirat"),
+    (libc::SYS_rmdir, "rmdir"),
+    (libc::SYS_unlink, "unlink"),
+    (libc::SYS_unlinkat, "unlinkat"),
+    (libc::SYS_rename, "rename"),
+    (libc::SYS_renameat, "renameat"),
+    (libc::SYS_renameat2, "renameat2"),
+    (libc::SYS_link, "link"),
+    (libc::SYS_linkat, "linkat"),
+    (libc::SYS_symlink, "symlink"),
+    (libc::SYS_symlinkat, "symlinkat"),
+    (libc::SYS_utimensat, "utimensat"),
+    (libc::SYS_setxattr, "setxattr"),
+    (libc::SYS_fsetxattr, "fsetxattr"),
+    (libc::SYS_ftruncate, "ftruncate"),
+];
+const OTHERS: [(c_long, &str); 8] = [
+    (libc::SYS_recvfrom, "recvfrom"),
+    (libc::SYS_recvmsg, "recvmsg"),
+    (libc::SYS_socket, "socket"),
+    (libc::SYS_bind, "bind"),
+    (libc::SYS_flock, "flock"),
+    (libc::SYS_clone, "clone"),
+    (libc::SYS_clone3, "clone3"),
+    (libc::SYS_setns, "setns"),
+];

@@ -5,6 +5,7 @@
 mod attach;
 mod config;
 mod container;
+mod failures;
 mod fault;
 mod gateway;
 mod killed;

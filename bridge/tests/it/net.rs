@@ -51,6 +51,23 @@ pub(crate) fn other_network(more: Value) -> Value {
     config
 }
 
+/// A network whose ADD goes every way there is.
+pub(crate) fn everything() -> Value {
+    dual_stack(json!({"ipMasq": true, "macspoofchk": true, "hairpinMode": true, "mtu": 1400}))
+}
+
+/// Everything an ADD makes once a host goes, so that the next one makes it again.
+pub(crate) fn forget_the_network(lab: &Lab) {
+    for forget in [
+        "ip link del cni0",
+        "nft delete table inet tenon",
+        "nft delete table bridge tenon",
+        "rm -rf /run/tenon /var/lib/cni/networks",
+    ] {
+        lab.exec(&forget.split(' ').collect::<Vec<_>>());
+    }
+}
+
 /// The keys of `more` replace those of `config`.
 fn merge(config: &mut Value, more: Value) {
     let (Value::Object(config), Value::Object(more)) = (config, more) else { panic!("not objects") };

@@ -116,16 +116,16 @@ fn no_vlan_filtering(bridge: impl Display) -> Error {
     )
 }
 
-/// Gives `link`, the bridge or its VLAN interface, the gateway addresses `wanted`.
+/// What gives `link`, the bridge or its VLAN interface, the gateway addresses `wanted`.
 ///
 /// Another IPv4 address on it, or an IPv6 one in an overlapping subnet, is an error (code 7) unless `force`, which
 /// replaces it: the reference's rule, but that the gateways of one network don't count as strangers to each other.
-pub fn ensure_addresses(
+pub fn address_changes(
     host: &mut Netlink,
     link: &Link,
     wanted: &[IpNetwork],
     force: bool,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Request>> {
     let dev = &link.dev();
     let present: Vec<_> = address::list(host, dev)?
         .into_iter()
@@ -149,8 +149,7 @@ pub fn ensure_addresses(
     let link_local = link_local.map(|mac| link_local::usable_at_once(dev, mac)).into_iter().flatten();
     let gateways = missing.into_iter().map(|new| address::add(dev, *new, Dad::Skip));
     let additions = link_local.chain(gateways).map(Request::ok_if_exists);
-    host.batch(&removals.chain(additions).collect::<Vec<_>>())?;
-    Ok(())
+    Ok(removals.chain(additions).collect())
 }
 
 fn excludes(there: &IpNetwork, new: &IpNetwork) -> bool {

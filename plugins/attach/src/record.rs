@@ -2,11 +2,12 @@
 //! so that DEL needs neither the namespace nor `prevResult` nor a config, and a killed ADD can be undone.
 //!
 //! `/run/tenon/attach/<network>/<plugin>/<hash>` holds it; while the ADD runs the name ends in `.pending`. It goes with the
-//! boot, as the namespaces and links do. Files appear and change by rename(2), and nothing is synced: a record that a
-//! crash of the machine tore is gone with `/run`. A directory that can be removed is a network without attachments, so
+//! boot, as the namespaces and links do. A file that is empty, of a plugin killed between open(2) and write(2), is of an
+//! ADD that has changed nothing yet; nothing is synced: what a crash of the machine tore is gone with `/run`. A directory that can be removed is a network without attachments, so
 //! that nobody counts them.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -127,29 +128,40 @@ impl Records {
     pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<Record<T>>, Error> {
         let mut records = Vec::new();
         for name in list(&self.dir)? {
-            if !name.ends_with(TEMPORARY)
-                && let Some(record) = read::<T>(&self.dir.join(name))?
-            {
-                records.push(record);
-            }
+            records.extend(read::<T>(&self.dir.join(name))?);
         }
         records.sort_by(|a, b| a.attachment.cmp(&b.attachment));
         Ok(records)
     }
 
+    /// Removes the records that can't be read, but of the attachments to `keep`, and the directory with the last of all.
+    /// For GC, which has no names for them.
+    pub fn remove_unreadable<T: DeserializeOwned>(&self, keep: &[Attachment]) -> Result<(), Error> {
+        let keep: BTreeSet<_> = keep.iter().map(|attachment| attachment.hash(HASH_DIGITS)).collect();
+        for name in list(&self.dir)? {
+            let path = self.dir.join(&name);
+            if keep.contains(name.trim_end_matches(PENDING)) || read::<T>(&path)?.is_some() {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|source| Error { act: "remove", path, source })?,
+            }
+        }
+        self.retire().map(drop)
+    }
+
     fn write(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        // No two calls for one attachment run at once (CNI 1.1.0, section 2), so the temporary name is its own.
-        let temporary = path.with_extension(&TEMPORARY[1..]);
-        let mut written = fs::write(&temporary, text);
+        let mut written = fs::write(path, text);
         for _ in 0..ATTEMPTS {
             match written {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
-                written => return written.and_then(|()| fs::rename(&temporary, path)),
+                written => return written,
             }
             // A network's first attachment, or one that meets the removal of the last: that may come in between.
-            written = fs::create_dir_all(&self.dir).and_then(|()| fs::write(&temporary, text));
+            written = fs::create_dir_all(&self.dir).and_then(|()| fs::write(path, text));
         }
-        written.and_then(|()| fs::rename(&temporary, path))
+        written
     }
 
     fn path(&self, attachment: &Attachment, state: State) -> PathBuf {
@@ -190,7 +202,6 @@ struct Borrowed<'a, T> {
 
 const DIRECTORY: &str = "/run/tenon/attach";
 const PENDING: &str = ".pending";
-const TEMPORARY: &str = ".new";
 /// Against as many others who leave the network just then.
 const ATTEMPTS: usize = 100;
 /// 128 bits.

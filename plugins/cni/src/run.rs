@@ -4,7 +4,7 @@
 
 use std::{
     env,
-    io::{Read, Write},
+    io::{self, Read, Write},
     panic,
     process::{self, ExitCode},
 };
@@ -15,7 +15,7 @@ use crate::{
     error::{Code, Error},
     names::{Attachment, NetnsPath},
     request::{Command, NetnsKind, Request, Target, ValidAttachments, check_variables, netns_kind},
-    result::{AddResult, Encoded},
+    result::AddResult,
     version::Version,
 };
 
@@ -47,7 +47,7 @@ pub fn run<P: Plugin>() -> ExitCode {
     crate::log::start(P::NAME);
     panic::set_hook(Box::new(|panic| {
         let err = Error::new(Code::Internal, format!("{}: internal error: {panic}", P::NAME));
-        print(&json(&Failure::new(&err, None)));
+        let _ = print(&json(&Failure::new(&err, None)));
         process::exit(1);
     }));
     let verb = env::var("CNI_COMMAND").unwrap_or_default();
@@ -62,21 +62,18 @@ pub fn run<P: Plugin>() -> ExitCode {
     }
     let mut version = None;
     match verb.parse().map_err(anyhow::Error::from).and_then(|command| serve::<P>(command, &mut version)) {
-        Ok(answer) => {
-            if print(&answer) {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        Ok(answer) => match print(&answer) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
         Err(err) => {
-            print(&json(&Failure::new(&stated::<P>(&err), version)));
+            let _ = print(&json(&Failure::new(&stated::<P>(&err), version)));
             ExitCode::FAILURE
         }
     }
 }
 
-/// What goes to standard output. `version` is set as soon as it is known, for the error's sake.
+/// What is still to go to standard output. `version` is set as soon as it is known, for the error's sake.
 fn serve<P: Plugin>(command: Command, version: &mut Option<Version>) -> anyhow::Result<Vec<u8>> {
     if command == Command::Version {
         return Ok(versions());
@@ -87,14 +84,14 @@ fn serve<P: Plugin>(command: Command, version: &mut Option<Version>) -> anyhow::
         Command::Add | Command::Del | Command::Check => Some(Target::parse(variable)?),
     };
     let mut stdin = Vec::new();
-    std::io::stdin()
+    io::stdin()
         .read_to_end(&mut stdin)
         .map_err(|err| Error::new(Code::Io, format!("read the configuration from standard input: {err}")))?;
     let request = Request::parse(command, stdin, variable)?;
     *version = Some(request.version);
     log::debug!("{} {}", command.as_str(), request.name);
     match (command, target) {
-        (Command::Add, Some(target)) => return add::<P>(&request, &target.on(request.name.clone())),
+        (Command::Add, Some(target)) => add::<P>(&request, &target.on(request.name.clone()))?,
         (Command::Del, Some(target)) => del::<P>(&request, &target.on(request.name.clone()))?,
         (Command::Check, Some(target)) => {
             P::check(&request, &target.on(request.name.clone()), &namespace::<P>()?)?;
@@ -109,18 +106,21 @@ fn serve<P: Plugin>(command: Command, version: &mut Option<Version>) -> anyhow::
     Ok(Vec::new())
 }
 
-fn add<P: Plugin>(request: &Request, attachment: &Attachment) -> anyhow::Result<Vec<u8>> {
+/// An attachment whose result does not reach the runtime is undone: nobody would know of it.
+fn add<P: Plugin>(request: &Request, attachment: &Attachment) -> anyhow::Result<()> {
     let netns = namespace::<P>()?;
     let result = P::add(request, attachment, &netns)?;
-    match result.encode(request.version) {
-        Ok(encoded) => Ok(pretty(&encoded)),
-        Err(err) => {
-            if let Err(err) = P::del(request, attachment, Some(&netns)) {
-                log::error!("after an ADD whose result could not be given: {err:#}");
-            }
-            Err(err.into())
+    let encoded = result.encode(request.version);
+    let told = encoded.and_then(|encoded| {
+        let io = |err| Error::new(Code::Io, format!("write the result to standard output: {err}"));
+        print(&json(&encoded)).map_err(io)
+    });
+    told.map_err(|err| {
+        if let Err(err) = P::del(request, attachment, Some(&netns)) {
+            log::error!("after an ADD whose result could not be given: {err:#}");
         }
-    }
+        err.into()
+    })
 }
 
 /// The reference does a DEL in the runtime's own namespace and then complains. So do we, but nothing in that namespace is
@@ -206,10 +206,6 @@ fn versions() -> Vec<u8> {
 }
 
 /// Four spaces, as Go's `json.MarshalIndent` in the reference.
-fn pretty(result: &Encoded) -> Vec<u8> {
-    json(result)
-}
-
 fn json(value: &impl Serialize) -> Vec<u8> {
     let mut text = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -219,12 +215,12 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     text
 }
 
-/// False when nobody can read the answer.
-fn print(answer: &[u8]) -> bool {
-    let mut stdout = std::io::stdout().lock();
+/// Fails when nobody can read the answer.
+fn print(answer: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
     let printed = stdout.write_all(answer).and_then(|()| stdout.flush());
     if let Err(err) = &printed {
         log::error!("write the answer to standard output: {err}");
     }
-    printed.is_ok()
+    printed
 }

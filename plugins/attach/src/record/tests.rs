@@ -79,6 +79,24 @@ fn a_torn_record_counts_as_absent_and_a_new_one_replaces_it() {
 }
 
 #[test]
+fn gc_removes_torn_records_but_of_the_valid() {
+    let scratch = Scratch::new("gc");
+    let records = scratch.records("bridge");
+    let [a, b, c] = ["a", "b", "c"].map(attachment);
+    for torn in [&a, &b] {
+        records.begin(torn, &"one").unwrap();
+        fs::write(records.path(torn, State::Pending), "").unwrap();
+    }
+    records.begin(&c, &"three").unwrap();
+    records.remove_unreadable::<String>(std::slice::from_ref(&a)).unwrap();
+    let there = [&a, &b, &c].map(|of| records.path(of, State::Pending).exists());
+    assert_eq!(there, [true, false, true]);
+    records.remove(&c).unwrap();
+    records.remove_unreadable::<String>(&[]).unwrap();
+    assert!(!scratch.0.join("n").exists());
+}
+
+#[test]
 fn plugins_do_not_see_each_others_records() {
     let scratch = Scratch::new("plugins");
     let (bridge, portmap) = (scratch.records("bridge"), scratch.records("portmap"));
