@@ -112,11 +112,16 @@ impl Directory {
     }
 }
 
-/// The list in `file`, with the plugins in the directory beside it that bears the network's name.
 fn list_file(file: &Path) -> Result<NetworkList, Error> {
-    let mut partial = parse::list(file, &read(file)?)?;
+    list(file, &read(file)?, file.parent().unwrap_or_else(|| Path::new(".")))
+}
+
+/// The list whose text is `bytes`, with the plugins in the directory under `dir` that bears the network's name. `file` is
+/// where the text comes from, for errors.
+pub fn list(file: &Path, bytes: &[u8], dir: &Path) -> Result<NetworkList, Error> {
+    let mut partial = parse::list(file, bytes)?;
     if !partial.load_only_inlined_plugins {
-        let dir = file.with_file_name(partial.list.name.as_str());
+        let dir = dir.join(partial.list.name.as_str());
         let unreadable = |err: io::Error| parse::whole_file(&dir, err);
         for file in files(&dir, &["conf"]).map_err(unreadable)? {
             let plugin = parse::plugin(&file, &read(&file)?)?;

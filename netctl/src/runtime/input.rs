@@ -66,5 +66,38 @@ fn of_list(list: &NetworkList, plugin: &PluginConf) -> Map<String, Value> {
 }
 
 fn bytes(config: Map<String, Value>) -> Vec<u8> {
-    Value::Object(config).to_string().into_bytes()
+    let mut config = Value::Object(config);
+    write_whole_numbers(&mut config);
+    config.to_string().into_bytes()
+}
+
+/// `1500.0` and `1.5e3` as `1500`: libcni writes them so, and a Go plugin takes nothing else for an integer.
+fn write_whole_numbers(value: &mut Value) {
+    match value {
+        Value::Object(object) => object.values_mut().for_each(write_whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(write_whole_numbers),
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|number| number.fract() == 0.0);
+            // Fails beyond 64 bits, where it was no integer for anybody.
+            if let Some(whole) = whole.and_then(|number| format!("{number:.0}").parse::<i64>().ok()) {
+                *number = whole.into();
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_integers() {
+        let Value::Object(config) = json!({"a": [1500.0, {"b": 1.5e3}], "c": 0.5, "d": 12_345_678_901_234_567_u64, "e": -2.0, "f": 1e300})
+        else {
+            panic!("not an object")
+        };
+        let text = String::from_utf8(bytes(config)).unwrap();
+        assert_eq!(text, r#"{"a":[1500,{"b":1500}],"c":0.5,"d":12345678901234567,"e":-2,"f":1e+300}"#);
+    }
 }

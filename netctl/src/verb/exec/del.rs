@@ -5,7 +5,7 @@ use clap::Args;
 use super::{attach::AttachArgs, network, warn, with_runtime};
 use crate::{
     cache::Cache,
-    conf::{NetworkList, parse},
+    conf::{self, NetworkList},
     exit::{Exit, Failure},
     runtime::Attach,
     verb::Context,
@@ -38,10 +38,7 @@ fn remembered(del: &Del, context: &Context) -> Option<(NetworkList, Attach)> {
     let (attach, entry) = del.attach.existing_attach(&name, context).ok()?;
     let cache = Cache::new(&context.paths.results);
     let entry = entry.or_else(|| cache.entry(&attach.attachment).ok()?)?;
-    let list = parse::list(&cache.file(&entry.attachment), &entry.config).ok()?.list;
-    if list.plugins.is_empty() {
-        return None;
-    }
+    let list = conf::list(&cache.file(&entry.attachment), &entry.config, &context.paths.conf_dir).ok()?;
     let dir = context.paths.conf_dir.display();
     warn(context, &format_args!("no network {name} in {dir} any more: taking the configuration of its ADD"));
     Some((list, attach))
