@@ -7,7 +7,7 @@ mod filter;
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, Nla};
+use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
     conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple},
@@ -114,7 +114,7 @@ impl Conntrack {
             // Only with a version the family counts (ctnetlink_del_conntrack).
             let header = NetfilterHeader::new(family, 1, 0);
             let message = NetfilterMessage::new(header, plain(IPCTNL_MSG_CT_DELETE, attributes.clone()));
-            let Err(refusal) = self.socket.request(&message, NLM_F_ACK) else { continue };
+            let Err(refusal) = self.socket.execute(&message) else { continue };
             if is_unknown_filter(&refusal) {
                 return Ok(false);
             }
@@ -132,8 +132,8 @@ impl Conntrack {
             NetfilterProtoFamily::IPv6
         };
         let message = ConntrackMessage::Delete(flow.key.clone());
-        match self.socket.request(&request(family, message), NLM_F_ACK) {
-            Ok(_) => Ok(true),
+        match self.socket.execute(&request(family, message)) {
+            Ok(()) => Ok(true),
             Err(e) if e.source.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(false),
             Err(e) => Err(e.into_error(format!("delete connection {flow}"))),
         }

@@ -3,8 +3,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NlasIterator,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable,
+    NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_netfilter::NetfilterMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
@@ -83,7 +83,7 @@ impl Netfilter {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
                 Ok(_) => {
-                    for message in messages(&buffer) {
+                    for message in messages::<NetfilterMessage>(&buffer) {
                         refusals.extend(refusal(&message?));
                     }
                 }
@@ -92,7 +92,10 @@ impl Netfilter {
     }
 
     /// All answers to a dump request; begun again when the kernel says that a change got in between.
-    pub(crate) fn dump(&mut self, request: &NetfilterMessage) -> Result<Vec<NetfilterMessage>, Refusal> {
+    pub(crate) fn dump<A: NetlinkDeserializable>(
+        &mut self,
+        request: &NetfilterMessage,
+    ) -> Result<Vec<A>, Refusal> {
         for _ in 0..DUMP_ATTEMPTS {
             match self.request(request, NLM_F_DUMP) {
                 Err(e) if e.source.raw_os_error() == Some(Errno::EINTR as i32) => {}
@@ -103,12 +106,17 @@ impl Netfilter {
         Err(Refusal { sequence: self.sequence, source: Errno::EAGAIN.into(), extack: None })
     }
 
+    /// Sends one request that has no answer but its acknowledgement.
+    pub(crate) fn execute(&mut self, request: &NetfilterMessage) -> Result<(), Refusal> {
+        self.request::<NetfilterMessage>(request, NLM_F_ACK).map(drop)
+    }
+
     /// Sends one request and reads until its acknowledgement, its error or the end of its dump.
-    pub(crate) fn request(
+    pub(crate) fn request<A: NetlinkDeserializable>(
         &mut self,
         request: &NetfilterMessage,
         flags: u16,
-    ) -> Result<Vec<NetfilterMessage>, Refusal> {
+    ) -> Result<Vec<A>, Refusal> {
         let sequence = self.next_sequence();
         let failed = |source| Refusal { sequence, source, extack: None };
         self.send(&serialize(request.clone(), flags, sequence)).map_err(failed)?;
@@ -121,7 +129,7 @@ impl Netfilter {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 received => received.map_err(failed)?,
             };
-            for message in messages(&buffer) {
+            for message in messages::<A>(&buffer) {
                 let message = message.map_err(failed)?;
                 if message.header.sequence_number != sequence {
                     continue;
@@ -160,12 +168,14 @@ pub(crate) fn serialize(message: NetfilterMessage, flags: u16, sequence: u32) ->
 }
 
 /// Several messages share one datagram, each aligned to 4 bytes.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<NetfilterMessage>>> {
+fn messages<A: NetlinkDeserializable>(
+    mut datagram: &[u8],
+) -> impl Iterator<Item = io::Result<NetlinkMessage<A>>> {
     std::iter::from_fn(move || {
         if datagram.is_empty() {
             return None;
         }
-        let message = NetlinkMessage::<NetfilterMessage>::deserialize(datagram)
+        let message = NetlinkMessage::<A>::deserialize(datagram)
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()));
         let length = message.as_ref().map_or(usize::MAX, |m| m.header.length as usize);
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -173,7 +183,7 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessa
     })
 }
 
-fn refusal(message: &NetlinkMessage<NetfilterMessage>) -> Option<Refusal> {
+fn refusal<A>(message: &NetlinkMessage<A>) -> Option<Refusal> {
     let NetlinkPayload::Error(error) = &message.payload else { return None };
     error.code?;
     let extack = (message.header.flags & NLM_F_ACK_TLVS != 0)

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use kernel::{
     error::{Error, Result},
-    nft::{Nft, batch::Batch, element::Element, is_overtaken, table::Table},
+    nft::{Nft, batch::Batch, element::Element, table::Table},
 };
 
 use super::{
@@ -36,6 +36,11 @@ impl Plan {
     /// Nothing.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// To take out what was found.
+    pub(super) fn of(groups: Vec<Group>) -> Self {
+        Self { features: BTreeSet::new(), groups }
     }
 
     /// With connections of these addresses masqueraded.
@@ -132,24 +137,20 @@ impl Plan {
     /// Takes out what is in the name of another attachment under our keys: that one is gone, for the address is ours
     /// now. The only place where ADD reads; it happens after a DEL that never came.
     fn evict(&self, nft: &mut Nft) -> Result<()> {
-        let mut batch = Batch::new().only_at(nft.generation()?);
         for (place, guard) in self.groups.iter().filter_map(|group| group.guard.as_ref()) {
-            let found = nft.find_element(place.set(), &guard.key)?;
-            if found.is_none_or(|found| found.data == guard.data) {
+            let Some(found) = nft.find_element(place.set(), &guard.key)? else { continue };
+            if found.data == guard.data {
                 continue;
             }
-            for place in places(nft, INET)? {
-                for element in nft.elements(place.set())? {
-                    if element.key.starts_with(&guard.key) {
-                        batch.remove_element(place.set(), &element.key);
-                    }
-                }
+            let mut elements = Vec::new();
+            for place in places(nft, INET)?.into_iter().filter(|place| !place.is_of_owners()) {
+                let all = nft.elements(place.set())?.into_iter();
+                let theirs = all.filter(|element| element.key.starts_with(&guard.key));
+                elements.extend(theirs.map(|element| (place.clone(), element)));
             }
+            Self::of(vec![Group { guard: Some((place.clone(), found)), elements }]).remove(nft)?;
         }
-        match nft.commit(batch) {
-            Err(err) if is_overtaken(&err) => Ok(()),
-            done => done,
-        }
+        Ok(())
     }
 }
 

@@ -177,6 +177,10 @@ impl Place {
         (place.table == table).then_some(place)
     }
 
+    pub(super) fn is_of_owners(&self) -> bool {
+        [Ip::V4, Ip::V6].map(Self::owner).contains(self)
+    }
+
     pub(super) fn set(&self) -> Set<'_> {
         Set { table: self.table, name: &self.name, key: self.key, data: self.data, intervals: false }
     }

@@ -1,17 +1,17 @@
 //! Taking out elements by their owner: for GC, for repair, and for a DEL that has no record to tell the keys. Reads all
 //! elements.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cni::names::{Attachment, NetworkName};
 use kernel::{
     error::Result,
-    nft::{Nft, batch::Batch, is_overtaken},
+    nft::{Nft, element::Element},
 };
 
 use super::{
     owner::{Owner, prefix},
-    plan::places,
+    plan::{Group, Plan, places},
     schema::{BRIDGE, INET},
 };
 
@@ -42,44 +42,47 @@ pub fn owners(nft: &mut Nft) -> Result<BTreeSet<String>> {
     Ok(owners)
 }
 
-/// Looks and removes again until there is nothing to remove. Nobody is hit who took over an element in between: the
-/// batch counts only for the ruleset that was looked at.
+/// What belongs together goes together, with the owner's guard: who took over an address after we looked keeps it.
 fn sweep(nft: &mut Nft, is_stale: impl Fn(&str) -> bool) -> Result<()> {
-    let mut patience = PATIENCE;
-    loop {
-        let generation = match nft.generation() {
-            // A kernel without nf_tables has no elements either.
-            Err(err) if err.is_unsupported() => return Ok(()),
-            generation => generation?,
-        };
-        let batch = stale(nft, &is_stale)?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        match nft.commit(batch.only_at(generation)) {
-            Err(err) if is_overtaken(&err) && patience > 0 => patience -= 1,
-            done => done?,
-        }
+    let stale = stale(nft, is_stale)?;
+    for groups in stale.chunks(AT_ONCE) {
+        Plan::of(groups.to_vec()).remove(nft)?;
     }
+    Ok(())
 }
 
-fn stale(nft: &mut Nft, is_stale: impl Fn(&str) -> bool) -> Result<Batch> {
-    let mut batch = Batch::new();
-    let mut count = 0;
+fn stale(nft: &mut Nft, is_stale: impl Fn(&str) -> bool) -> Result<Vec<Group>> {
+    let is_stale = |element: &Element| element.comment.as_deref().is_some_and(&is_stale);
+    let (mut guards, mut others) = (BTreeMap::new(), Vec::new());
     for table in [INET, BRIDGE] {
         for place in places(nft, table)? {
             let elements = nft.elements(place.set())?.into_iter();
-            let stale = elements.filter(|element| element.comment.as_deref().is_some_and(&is_stale));
-            for element in stale.take(AT_ONCE - count) {
-                batch.remove_element(place.set(), &element.key);
-                count += 1;
+            if place.is_of_owners() {
+                guards.extend(elements.map(|element| (element.key.clone(), (place.clone(), element))));
+            } else {
+                others.extend(elements.filter(is_stale).map(|element| (place.clone(), element)));
             }
         }
     }
-    Ok(batch)
+    let mut groups = BTreeMap::new();
+    for (key, guard) in &guards {
+        if is_stale(&guard.1) {
+            groups.insert(key.clone(), Group { guard: Some(guard.clone()), elements: vec![] });
+        }
+    }
+    for (place, element) in others {
+        let key = &element.key[..element.key.len().min(OWNER_KEY)];
+        // Under the guard of somebody else it is theirs, whatever it says.
+        if guards.contains_key(key) && !groups.contains_key(key) {
+            continue;
+        }
+        let group = groups.entry(key.to_vec()).or_insert_with(|| Group { guard: None, elements: vec![] });
+        group.elements.push((place, element));
+    }
+    Ok(groups.into_values().collect())
 }
 
-/// So many removals fit into the send buffer that everybody has (208 KiB).
-const AT_ONCE: usize = 1000;
-/// How often others may get in between before this gives up.
-const PATIENCE: usize = 100;
+/// So many fit into the send buffer that everybody has (208 KiB): each takes some hundred bytes for each of its elements.
+const AT_ONCE: usize = 200;
+/// The keys of owners, interface and address, are how the keys of their other elements begin.
+const OWNER_KEY: usize = 2;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use attach::ruleset::plan::Plan;
+use attach::ruleset::{plan::Plan, sweep};
 use kernel::nft::Nft;
 use testenv::lab;
 
@@ -46,6 +46,10 @@ fn one_more_costs_the_same() {
         // Linear work on 10,000 attachments takes milliseconds; the rest is the noise of a busy machine.
         let limit = |empty| empty * 3 + Duration::from_micros(300);
         assert!(full.0 < limit(empty.0) && full.1 < limit(empty.1), "{empty:?} became {full:?}");
+        let start = Instant::now();
+        sweep::remove_stale(&mut nft, &"network".parse().unwrap(), []).unwrap();
+        eprintln!("10,000 stale attachments swept in {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20));
         remove_tables(&mut nft);
     });
 }

@@ -1,12 +1,14 @@
 //! Reading the ruleset back: for CHECK, GC, repair and people, never to decide what ADD and DEL write.
 
-use netlink_packet_core::NLM_F_ACK;
+use netlink_packet_core::{
+    DecodeError, NLM_F_ACK, NetlinkDeserializable, NetlinkHeader, NlasIterator, Parseable,
+};
 use netlink_packet_netfilter::{
     NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
         ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate,
-        ListAttribute, Lookup, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementList,
-        SetMessage, TableAttribute, TableMessage,
+        ListAttribute, Lookup, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
+        SetElementAttribute, SetMessage, TableAttribute, TableMessage,
     },
 };
 
@@ -150,8 +152,8 @@ impl Nft {
     /// Elements of a set or map; none when it is not there.
     pub fn elements(&mut self, set: Set<'_>) -> Result<Vec<Element>> {
         let message = NfTablesMessage::GetSetElement(of_set(set, vec![]));
-        let answers = self.dump(set.table.family.into(), message, &format!("list elements of set {set}"));
-        Ok(elements(set, or_none(answers)?.into_iter()).collect())
+        let answers = self.dump_as(set.table.family.into(), message, &format!("list elements of set {set}"));
+        Ok(elements(set, or_none(answers)?).collect())
     }
 
     /// The element of this key, if it is there; costs the same in a set of any size.
@@ -160,7 +162,7 @@ impl Nft {
         match self.socket.request(&request(set.table.family.into(), message), NLM_F_ACK) {
             Err(e) if e.source.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(None),
             Err(e) => Err(e.into_error(format!("find {} in set {set}", display(key)))),
-            Ok(answers) => Ok(elements(set, answers.into_iter().filter_map(nf_tables)).next()),
+            Ok(answers) => Ok(elements(set, answers).next()),
         }
     }
 
@@ -187,25 +189,48 @@ impl Nft {
         message: NfTablesMessage,
         act: &str,
     ) -> Result<Vec<NfTablesMessage>> {
-        let answers = self.socket.dump(&request(family, message));
-        let answers = answers.map_err(|e| unsupported(e).into_error(act))?;
+        let answers = self.dump_as(family, message, act)?;
         Ok(answers.into_iter().filter_map(nf_tables).collect())
+    }
+
+    fn dump_as<A: NetlinkDeserializable>(
+        &mut self,
+        family: NetfilterProtoFamily,
+        message: NfTablesMessage,
+        act: &str,
+    ) -> Result<Vec<A>> {
+        let answers = self.socket.dump(&request(family, message));
+        answers.map_err(|e| unsupported(e).into_error(act))
     }
 }
 
-fn elements(set: Set<'_>, answers: impl Iterator<Item = NfTablesMessage>) -> impl Iterator<Item = Element> {
-    let lists = answers.flat_map(|answer| match answer {
-        NfTablesMessage::NewSetElement(message) => message.attributes,
-        _ => vec![],
-    });
-    let elements = lists.flat_map(|list| match list {
-        SetElementList::Elements(elements) => elements,
-        _ => vec![],
-    });
-    elements.filter_map(move |element| match element {
-        ListAttribute::Element(attributes) => Element::parse(set, &attributes),
-        _ => None,
-    })
+/// Elements of a set in one message of the kernel. Taken apart here: NetfilterMessage prints the whole message into an
+/// error text for each element, whether there is an error or not, which takes half a millisecond each.
+struct Elements(Vec<Vec<SetElementAttribute>>);
+
+impl NetlinkDeserializable for Elements {
+    type Error = DecodeError;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut elements = Vec::new();
+        for attribute in NlasIterator::new(payload.get(NFGENMSG_LEN..).unwrap_or_default()) {
+            let attribute = attribute?;
+            if attribute.kind() != NFTA_SET_ELEM_LIST_ELEMENTS {
+                continue;
+            }
+            for element in NlasIterator::new(attribute.value()) {
+                let element = element?;
+                let parts = NlasIterator::new(element.value());
+                elements
+                    .push(parts.map(|part| SetElementAttribute::parse(&part?)).collect::<Result<_, _>>()?);
+            }
+        }
+        Ok(Self(elements))
+    }
+}
+
+fn elements(set: Set<'_>, answers: Vec<Elements>) -> impl Iterator<Item = Element> {
+    answers.into_iter().flat_map(|answer| answer.0).filter_map(move |parts| Element::parse(set, &parts))
 }
 
 fn nf_tables(message: NetfilterMessage) -> Option<NfTablesMessage> {
@@ -233,3 +258,7 @@ fn listed(chain: &str, attributes: Vec<RuleAttribute>) -> ListedRule {
     }
     rule
 }
+
+/// linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h
+const NFGENMSG_LEN: usize = 4;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;

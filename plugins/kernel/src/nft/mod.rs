@@ -76,7 +76,8 @@ impl Nft {
     pub fn generation(&mut self) -> Result<u32> {
         let act = "read the nftables generation";
         let message = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
-        let answers = self.socket.request(&request(NetfilterProtoFamily::Unspec, message), NLM_F_ACK);
+        let question = request(NetfilterProtoFamily::Unspec, message);
+        let answers = self.socket.request::<NetfilterMessage>(&question, NLM_F_ACK);
         let mut attributes =
             answers.map_err(|e| unsupported(e).into_error(act))?.into_iter().flat_map(|answer| match answer
                 .inner
