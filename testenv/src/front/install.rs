@@ -74,3 +74,25 @@ fn put(program: &Path, dir: &Path, name: &str) -> anyhow::Result<()> {
         .with_context(|| format!("make {} executable", part.display()))?;
     fs::rename(&part, &whole).with_context(|| format!("rename {} to {}", part.display(), whole.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_replaced_whole() {
+        let dir = std::env::temp_dir().join(format!("tenon-install-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("built"), "new").unwrap();
+        fs::write(dir.join("bridge"), "old").unwrap();
+        let old = fs::File::open(dir.join("bridge")).unwrap();
+        put(&dir.join("built"), &dir, "bridge").unwrap();
+        assert_eq!(fs::read_to_string(dir.join("bridge")).unwrap(), "new");
+        assert_eq!(std::io::read_to_string(old).unwrap(), "old", "whoever runs the old one keeps it");
+        assert_eq!(fs::metadata(dir.join("bridge")).unwrap().permissions().mode() & 0o7777, 0o755);
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["bridge", "built"], "nothing else is left");
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
