@@ -44,6 +44,10 @@ enum Carrier {
     Process(Child),
 }
 
+/// A question that waits for its reply.
+#[derive(Debug)]
+pub struct Posted(u64);
+
 /// Events of all nodes, each with the position of its node.
 pub type Events = Receiver<(usize, Event)>;
 
@@ -86,7 +90,7 @@ impl Node {
         thread::Builder::new().name("agent".to_owned()).spawn(agent).context("start the agent")?;
         let (input, closer) = (ours.try_clone(), ours.try_clone());
         let (input, closer) = (input.context("share a socket")?, closer.context("share a socket")?);
-        Self::greet(name, Box::new(ours), input, (position, events), Carrier::Thread(closer))
+        Ok(Self::new(name, Box::new(ours), input, (position, events), Carrier::Thread(closer)))
     }
 
     /// A peer's agent, behind its command.
@@ -101,31 +105,35 @@ impl Node {
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("agent of {} has no pipes", peer.name);
         };
-        Self::greet(&peer.name, Box::new(stdin), stdout, (position, events), Carrier::Process(child))
+        let carrier = Carrier::Process(child);
+        Ok(Self::new(&peer.name, Box::new(stdin), stdout, (position, events), carrier))
     }
 
-    fn greet(
+    fn new(
         name: &str,
         writer: Box<dyn Write + Send>,
         reader: impl std::io::Read + Send + 'static,
         events: (usize, Sender<(usize, Event)>),
         carrier: Carrier,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let (sender, replies) = channel();
         thread::spawn(move || read(reader, &sender, events));
         let own = Place { name: String::new(), path: "/".into(), inode: 0 };
         let name = name.to_owned();
-        let mut node =
-            Self { name, own, clock_offset: 0, writer: Some(writer), replies, next_id: 1, carrier };
-        let Reply::Hello { version, own, .. } = node.ask(Request::Hello)? else {
-            bail!("node {} does not answer a greeting", node.name);
+        Self { name, own, clock_offset: 0, writer: Some(writer), replies, next_id: 1, carrier }
+    }
+
+    /// Learns who it is and what its clock says. The greeting itself is sent by [`Node::post`], so that slow logins
+    /// are waited for side by side.
+    pub fn greet(&mut self, greeting: Posted) -> anyhow::Result<()> {
+        let Reply::Hello { version, own, .. } = self.reply(greeting)? else {
+            bail!("node {} does not answer a greeting", self.name);
         };
         if version != VERSION {
-            bail!("agent of {} speaks version {version}, not {VERSION}: use the same netctl", node.name);
+            bail!("agent of {} speaks version {version}, not {VERSION}: use the same netctl", self.name);
         }
-        node.own = own;
-        node.set_clock()?;
-        Ok(node)
+        self.own = own;
+        self.set_clock()
     }
 
     /// The best of a few exchanges: half of the way there and back is what stays uncertain.
@@ -155,13 +163,25 @@ impl Node {
 
     /// Asks, and waits for the reply.
     pub fn ask(&mut self, request: Request) -> anyhow::Result<Reply> {
+        let posted = self.post(request)?;
+        self.reply(posted)
+    }
+
+    /// Asks. Several nodes work side by side when all are asked before the first reply is waited for.
+    pub fn post(&mut self, request: Request) -> anyhow::Result<Posted> {
         let id = self.next_id;
         self.next_id += 1;
         let mut line = serde_json::to_vec(&Numbered { id, request }).context("write a request")?;
         line.push(b'\n');
-        let name = self.name.clone();
         let writer = self.writer.as_mut().context("agent has ended")?;
-        writer.write_all(&line).and_then(|()| writer.flush()).with_context(|| format!("ask node {name}"))?;
+        let written = writer.write_all(&line).and_then(|()| writer.flush());
+        written.with_context(|| format!("ask node {}", self.name))?;
+        Ok(Posted(id))
+    }
+
+    /// Waits for the reply to what was asked; replies come in the order of the questions.
+    pub fn reply(&mut self, Posted(id): Posted) -> anyhow::Result<Reply> {
+        let name = self.name.clone();
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -195,7 +215,13 @@ impl Node {
 
     /// Starts something that reports events; what it cannot see there.
     pub fn begin(&mut self, request: Request) -> anyhow::Result<Vec<String>> {
-        match self.ask(request)? {
+        let posted = self.post(request)?;
+        self.begun(posted)
+    }
+
+    /// As [`Node::begin`], of what was posted before.
+    pub fn begun(&mut self, posted: Posted) -> anyhow::Result<Vec<String>> {
+        match self.reply(posted)? {
             Reply::Started { limits } => Ok(limits),
             _ => Err(anyhow!("node {} answers another question", self.name)),
         }
@@ -262,7 +288,8 @@ mod tests {
     fn an_agent_that_is_none_is_told() {
         let (events, _) = channel();
         let peer = Peer { name: "n9".to_owned(), argv: vec!["true".to_owned()] };
-        let err = Node::start(&peer, 0, events).err().unwrap();
+        let mut node = Node::start(&peer, 0, events).unwrap();
+        let err = node.ask(Request::Hello).unwrap_err();
         assert!(format!("{err:#}").contains("n9"), "{err:#}");
     }
 }

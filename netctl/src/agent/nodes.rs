@@ -10,6 +10,7 @@ use anyhow::Context;
 use super::{
     node::{Events, Node, Peer},
     place::{Containers, HOST, Place},
+    protocol::Request,
 };
 
 /// This node first, then the peers in the order they were named.
@@ -43,6 +44,11 @@ impl Nodes {
         let mut all = vec![Node::local(&name, containers, 0, sender.clone())?];
         for (index, peer) in peers.iter().enumerate() {
             all.push(Node::start(peer, index + 1, sender.clone())?);
+        }
+        let greetings: Vec<_> =
+            all.iter_mut().map(|node| node.post(Request::Hello)).collect::<anyhow::Result<_>>()?;
+        for (node, greeting) in all.iter_mut().zip(greetings) {
+            node.greet(greeting)?;
         }
         Ok(Self { all, events })
     }

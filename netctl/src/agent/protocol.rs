@@ -1,12 +1,12 @@
 //! What `netctl` and the agent on a node say to each other: one JSON object a line, requests one way, replies and
 //! events the other. An unknown request is refused, an unknown key ignored, so either side may be the older one.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{hex, place::Place};
-use crate::trace::probe::Protocol;
+use crate::trace::{counters::Counters, probe::Protocol};
 
 /// Raised when an old agent would misunderstand.
 pub const VERSION: u32 = 1;
@@ -32,6 +32,8 @@ pub enum Request {
     Clock,
     /// Report every packet with this mark, until the end.
     Observe(Observe),
+    /// What do the kernel's counters of errors say in these namespaces?
+    Counters(Vec<Place>),
     /// Send probes.
     Send(SendProbes),
     /// Report every dropped packet; in all namespaces of the node when none are named.
@@ -109,6 +111,8 @@ pub enum Reply {
     Clock {
         now_ns: u64,
     },
+    /// By name of the namespace.
+    Counters(BTreeMap<String, Counters>),
     /// It is under way. `limits` says what this node cannot see, and why.
     Started {
         limits: Vec<String>,

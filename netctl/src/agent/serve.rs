@@ -19,6 +19,7 @@ use crate::{
     capture::record::Recorder,
     drops::watch::Watch,
     trace::{
+        counters,
         observe::{self, Observer},
         probe::Mark,
         send::Sender,
@@ -100,6 +101,11 @@ impl Session {
                 let (observer, limits) = Observer::open(mark, &order.places, &others, order.without_bpf);
                 let work: Work = Box::new(move |stop, emit| Ok(observer.run(stop, emit)?));
                 Ok((Reply::Started { limits }, Some(work)))
+            }
+            Request::Counters(places) => {
+                let read = |place: Place| Ok((place.name.clone(), counters::read(&place.open()?)));
+                let counters = places.into_iter().map(read).collect::<anyhow::Result<_>>()?;
+                nothing_more(Reply::Counters(counters))
             }
             Request::Send(order) => {
                 let sender = open_sender(order)?;

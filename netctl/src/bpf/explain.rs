@@ -20,9 +20,9 @@ const REASON_PREFIX: &str = "SKB_DROP_REASON_";
 pub const UNSPECIFIED: &str = "NOT_SPECIFIED";
 
 impl Explainer {
-    /// Reads both; takes some 60 ms, which is the kernel writing its symbols. Without types only numbers can be told.
-    pub fn new() -> Self {
-        let reasons = Btf::vmlinux().and_then(|btf| btf.enumeration("skb_drop_reason")).unwrap_or_default();
+    /// Reads both; takes some 60 ms, which is the kernel writing its symbols.
+    pub fn new(btf: &Btf) -> Self {
+        let reasons = btf.enumeration("skb_drop_reason").unwrap_or_default();
         let explainer = Self { reasons, ..Self::default() };
         explainer.with_symbols(fs::read_to_string("/proc/kallsyms").unwrap_or_default())
     }
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn this_kernel_has_names() {
-        let explainer = Explainer::new();
+        let explainer = Explainer::new(&Btf::vmlinux().unwrap());
         assert_eq!(explainer.reason(2), UNSPECIFIED);
     }
 }

@@ -68,11 +68,10 @@ const RING_SIZE: u32 = 4 << 20;
 
 impl Tap {
     /// Starts to watch. Needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN), and BTF.
-    pub fn open(tracepoints: &[Tracepoint], filter: &Filter) -> Result<Self, Error> {
+    pub fn open(btf: &Btf, tracepoints: &[Tracepoint], filter: &Filter) -> Result<Self, Error> {
         // Kernels before 5.11 count BPF memory against this limit; later ones do not care whether it fails.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-        let btf = Btf::vmlinux()?;
-        let offsets = Offsets::find(&btf)?;
+        let offsets = Offsets::find(btf)?;
         let record = u32::try_from(RECORD).expect("a record is a few hundred bytes");
         let scratch = made("scratch space", sys::create_map(MapKind::PerCpuArray, 4, record, 1))?;
         let ring = made("ring buffer", Ring::create(RING_SIZE))?;
@@ -84,7 +83,7 @@ impl Tap {
         };
         let mut links = Vec::new();
         for &tracepoint in tracepoints {
-            let arguments = Arguments::find(&btf, tracepoint)?;
+            let arguments = Arguments::find(btf, tracepoint)?;
             let insns = program(tracepoint, arguments, &offsets, maps, filter.mark);
             let tracepoint = tracepoint.name();
             let loaded = sys::load(&insns).map_err(|source| Error::Load { tracepoint, source })?;
@@ -156,7 +155,8 @@ mod tests {
         let inode = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
         let filter =
             Filter { namespaces: Some(vec![u32::try_from(inode).unwrap()]), mark: Some([0xa7, 0x51, 0x3c]) };
-        let mut tap = Tap::open(&Tracepoint::ALL, &filter).unwrap();
+        let btf = Btf::vmlinux().unwrap();
+        let mut tap = Tap::open(&btf, &Tracepoint::ALL, &filter).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let unused = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         socket.send_to(b"other", unused).unwrap();
@@ -170,7 +170,7 @@ mod tests {
             poll(&mut fds, PollTimeout::from(100_u8)).unwrap();
             tap.drain(|sighting| seen.push(sighting));
         }
-        let reasons = Btf::vmlinux().unwrap().enumeration("skb_drop_reason").unwrap();
+        let reasons = btf.enumeration("skb_drop_reason").unwrap();
         let dropped = seen.iter().find(|s| s.tracepoint == Tracepoint::Drop).unwrap();
         assert_eq!(reasons[&dropped.reason], "SKB_DROP_REASON_NO_SOCKET");
         for tracepoint in [Tracepoint::Transmit, Tracepoint::Receive] {

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{
     agent::{place::Place, protocol::Event},
     bpf::{
+        btf::Btf,
         explain::Explainer,
         skb::Tracepoint,
         tap::{self, Filter, Tap},
@@ -39,9 +40,10 @@ impl Watch {
             None => (list(), Some(list)),
         };
         let inodes = places.iter().map(|place| place.inode).collect();
-        let tap = Tap::open(&[Tracepoint::Drop], &Filter { namespaces: Some(inodes), mark: None })?;
+        let btf = Btf::vmlinux()?;
+        let tap = Tap::open(&btf, &[Tracepoint::Drop], &Filter { namespaces: Some(inodes), mark: None })?;
         let places = places.into_iter().map(|place| (place.inode, place)).collect();
-        Ok(Self { tap, places, list, explainer: Explainer::new() })
+        Ok(Self { tap, places, list, explainer: Explainer::new(&btf) })
     }
 
     /// Reports until `stop` is closed.

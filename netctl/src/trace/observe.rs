@@ -24,9 +24,10 @@ use crate::{
         protocol::{At, Decided, Event, Seen},
     },
     bpf::{
+        btf::Btf,
         explain::Explainer,
         skb::{Sighting, Tracepoint},
-        tap::{Filter, Tap},
+        tap::{self, Filter, Tap},
     },
     capture::sniffer::{DeviceNames, Frame, Sniffer},
     packet::Packet,
@@ -55,6 +56,9 @@ struct Wire {
     names: DeviceNames,
 }
 
+/// How a limit begins that says so.
+pub const NO_BPF: &str = "no BPF";
+
 /// CLOCK_MONOTONIC in nanoseconds, the clock of the tracepoints.
 pub fn now_ns() -> u64 {
     clock(ClockId::CLOCK_MONOTONIC)
@@ -75,20 +79,22 @@ impl Observer {
             names.entry(place.inode).or_insert_with(|| place.name.clone());
         }
         let filter = Filter { namespaces: Some(names.keys().copied().collect()), mark: Some(mark.key) };
-        let tap = match without_bpf {
+        let bpf = match without_bpf {
             true => Err("switched off".to_owned()),
-            false => Tap::open(&Tracepoint::ALL, &filter).map_err(|err| err.to_string()),
+            false => open_tap(&filter).map_err(|err| err.to_string()),
         };
-        let tap = tap.map_err(|why| {
-            limits.push(format!("no BPF ({why}): packet sockets instead, drops show no reason"));
+        let bpf = bpf.map_err(|why| {
+            limits
+                .push(format!("{NO_BPF} ({why}): packet sockets and counters instead, drops show no reason"));
         });
+        let (tap, explainer) = bpf.ok().unzip();
         let mut observer = Self {
             mark,
             places: names,
-            tap: tap.ok(),
+            tap,
             rules: Vec::new(),
             wires: Vec::new(),
-            explainer: Explainer::new(),
+            explainer: explainer.unwrap_or_default(),
         };
         for place in places {
             observer.open_in(place, &mut limits);
@@ -170,6 +176,11 @@ impl Observer {
         }
         Ok(())
     }
+}
+
+fn open_tap(filter: &Filter) -> Result<(Tap, Explainer), tap::Error> {
+    let btf = Btf::vmlinux()?;
+    Ok((Tap::open(&btf, &Tracepoint::ALL, filter)?, Explainer::new(&btf)))
 }
 
 fn inside<T: Send>(netns: &Netns, open: impl FnOnce() -> io::Result<T> + Send) -> Result<T, String> {

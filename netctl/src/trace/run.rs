@@ -8,14 +8,18 @@ use std::{
 };
 
 use super::{
+    counters::{Counters, grown},
+    observe,
     path::Sighting,
     probe::{Mark, Protocol},
     verdict::{Evidence, Outcome, Sent, Spot, Verdict, judge},
 };
 use crate::{
     agent::{
+        node::Node,
         nodes::{Found, Nodes},
-        protocol::{Event, Observe, Request, SendProbes},
+        place::Place,
+        protocol::{Event, Observe, Reply, Request, SendProbes},
     },
     exit::Failure,
 };
@@ -39,6 +43,8 @@ pub struct Question {
 #[derive(Clone, Debug)]
 pub struct Report {
     pub evidence: Evidence,
+    /// Counters of errors that grew, by node and namespace; only read where BPF does not tell what happens.
+    pub grown: Vec<(String, Counters)>,
     pub outcome: Outcome,
     pub source: Found,
     pub source_address: Option<IpAddr>,
@@ -75,11 +81,42 @@ pub fn run(question: &Question, nodes: &mut Nodes) -> Result<Report, Failure> {
         interval_ms: INTERVAL_MS,
         patience_ms: u64::try_from(question.patience.as_millis()).unwrap_or(u64::MAX),
     };
+    let places = places(nodes, &[Some(&source), destination.as_ref()]);
+    let is_blind = evidence.limits.iter().any(|limit| limit.contains(observe::NO_BPF));
+    let before = if is_blind { counters(nodes, &places)? } else { Vec::new() };
     nodes.all[source.node].begin(Request::Send(order))?;
     let mut gathering = Gathering { evidence, nodes, source_address: given, source_port: 0, ended: false };
     let outcome = gathering.gather();
     let Gathering { evidence, source_address, source_port, .. } = gathering;
-    Ok(Report { evidence, outcome, source, source_address, source_port, protocol: question.protocol })
+    let after = if is_blind { counters(nodes, &places)? } else { Vec::new() };
+    let grown =
+        before.iter().zip(&after).map(|((name, before), (_, after))| (name.clone(), grown(before, after)));
+    let grown = grown.filter(|(_, counters)| !counters.is_empty()).collect();
+    Ok(Report { evidence, outcome, grown, source, source_address, source_port, protocol: question.protocol })
+}
+
+/// What the counters say, by `node/namespace`.
+fn counters(nodes: &mut Nodes, places: &[Vec<Place>]) -> anyhow::Result<Vec<(String, Counters)>> {
+    let mut all = Vec::new();
+    for (node, places) in nodes.all.iter_mut().zip(places) {
+        if let Reply::Counters(counters) = node.ask(Request::Counters(places.clone()))? {
+            all.extend(counters.into_iter().map(|(netns, it)| (format!("{}/{netns}", node.name), it)));
+        }
+    }
+    Ok(all)
+}
+
+/// By node: its own namespace, and the ends that are on it.
+fn places(nodes: &Nodes, ends: &[Option<&Found>]) -> Vec<Vec<Place>> {
+    let of_node = |(position, node): (usize, &Node)| {
+        let mut places = vec![node.own.clone()];
+        let here = ends.iter().flatten().filter(|end| end.node == position);
+        places.extend(here.map(|end| end.place.clone()));
+        let mut seen = BTreeSet::new();
+        places.retain(|place| seen.insert(place.inode));
+        places
+    };
+    nodes.all.iter().enumerate().map(of_node).collect()
 }
 
 /// Source, destination if a node has it, and the address to send to.
@@ -116,15 +153,11 @@ fn watch(
     mark: &Mark,
     ends: &[Option<&Found>],
 ) -> anyhow::Result<Vec<String>> {
-    let mut limits = Vec::new();
+    let mut posted = Vec::new();
     let alone = nodes.all.len() == 1;
-    for position in 0..nodes.all.len() {
+    for (position, places) in places(nodes, ends).into_iter().enumerate() {
         let foreign = nodes.foreign(position);
         let node = &mut nodes.all[position];
-        let mut places = vec![node.own.clone()];
-        places.extend(ends.iter().flatten().filter(|end| end.node == position).map(|end| end.place.clone()));
-        let mut seen = BTreeSet::new();
-        places.retain(|place| seen.insert(place.inode));
         let order = Observe {
             mark: mark.to_string(),
             places,
@@ -132,8 +165,12 @@ fn watch(
             foreign,
             without_bpf: question.without_bpf,
         };
-        let name = node.name.clone();
-        limits.extend(node.begin(Request::Observe(order))?.iter().map(|limit| format!("{name}: {limit}")));
+        posted.push(node.post(Request::Observe(order))?);
+    }
+    let mut limits = Vec::new();
+    for (node, posted) in nodes.all.iter_mut().zip(posted) {
+        let of_node = node.begun(posted)?;
+        limits.extend(of_node.iter().map(|limit| format!("{}: {limit}", node.name)));
     }
     Ok(limits)
 }

@@ -29,6 +29,7 @@ pub fn document(report: &Report) -> Value {
         "findings": findings(evidence, outcome),
         "sent": evidence.sent.len(),
         "answered": answered(report),
+        "counters": report.grown.iter().map(|(place, counters)| (place.clone(), json!(counters))).collect::<serde_json::Map<_, _>>(),
         "limits": evidence.limits,
     })
 }
@@ -104,6 +105,10 @@ pub fn table(report: &Report, style: Style) -> String {
     let _ = writeln!(text, "{mark} {}: {}", outcome.verdict.word(), outcome.detail);
     if let Some(drop) = &outcome.drop {
         text.push_str(&explained(drop));
+    }
+    for (place, counters) in report.grown.iter().filter(|_| outcome.verdict != Verdict::Delivered) {
+        let counters: Vec<_> = counters.iter().map(|(name, more)| format!("{name} +{more}")).collect();
+        let _ = writeln!(text, "  = counted on {place}: {}", counters.join(", "));
     }
     for finding in findings(evidence, outcome) {
         let word = |key: &str| finding[key].as_str().map(ToOwned::to_owned);

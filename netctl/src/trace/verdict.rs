@@ -141,7 +141,7 @@ impl Case<'_> {
         let drop = self.last_drop(&hops);
         let answer = self.evidence.answers.iter().find(|answer| answer.number == self.number);
         let (verdict, detail) = match (answer, &drop) {
-            (Some(answer), _) => self.answered(answer),
+            (Some(answer), _) => self.answered(answer, &hops),
             (None, Some(drop)) => (Verdict::Dropped, describe(drop)),
             (None, None) => self.unanswered(&hops),
         };
@@ -155,13 +155,31 @@ impl Case<'_> {
         Outcome { verdict, detail, number: self.number, hops, drop, between }
     }
 
-    fn answered(&self, answer: &Answered) -> (Verdict, String) {
+    fn answered(&self, answer: &Answered, hops: &[Hop]) -> (Verdict, String) {
         let Answered { kind, from, packet, .. } = answer;
+        if let Some(other) = self.impostor(hops) {
+            return (Verdict::Consumed, format!("by {other}, which has the address {from} too: {packet}"));
+        }
         match kind {
             Answer::Reply => (Verdict::Delivered, format!("answered by {from}")),
             Answer::Reset => (Verdict::Rejected, format!("by {from}: {packet}, the port is closed")),
             Answer::Error => (Verdict::Rejected, format!("by {from}: {packet}")),
         }
+    }
+
+    /// Who answered in place of the destination: the request never came there, no NAT sent it elsewhere, and yet an
+    /// answer came from another namespace.
+    fn impostor(&self, hops: &[Hop]) -> Option<String> {
+        let Spot { node, netns } = self.evidence.destination.as_ref()?;
+        let last = hops.iter().rfind(|hop| hop.sighting.direction == Direction::Request)?;
+        let target = last.sighting.packet.inner()?.destination;
+        let first = hops.iter().find(|hop| hop.sighting.direction == Direction::Reply)?;
+        let elsewhere = (first.sighting.node, &first.sighting.seen.netns) != (*node, netns);
+        let at_source = last.sighting.node == self.evidence.source.node
+            && last.sighting.seen.netns == self.evidence.source.netns;
+        let never_came = !hops.iter().any(|hop| self.is_arrival(&hop.sighting));
+        let is_other = target == self.evidence.target && elsewhere && never_came && !at_source;
+        (is_other && first.sighting.seen.at == At::Tx).then(|| self.place(&first.sighting))
     }
 
     fn unanswered(&self, hops: &[Hop]) -> (Verdict, String) {

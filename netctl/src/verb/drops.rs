@@ -49,10 +49,14 @@ pub struct Drops {
 pub fn run(drops: &Drops, context: &Context) -> Result<Exit, Failure> {
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
     let places = find(&drops.selectors, &mut nodes)?;
+    let mut posted = Vec::new();
     for position in 0..nodes.all.len() {
         let foreign = nodes.foreign(position);
         let named = places.as_ref().map(|places| places.get(&position).cloned().unwrap_or_default());
-        nodes.all[position].begin(Request::WatchDrops { places: named, foreign })?;
+        posted.push(nodes.all[position].post(Request::WatchDrops { places: named, foreign })?);
+    }
+    for (node, posted) in nodes.all.iter_mut().zip(posted) {
+        node.begun(posted)?;
     }
     let mut stream = Stream { format: context.format, lines: 0 };
     let seen = watch(drops, &nodes, &mut stream, context)?;

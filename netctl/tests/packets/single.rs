@@ -184,6 +184,34 @@ fn rules_at_both_ends_and_refusals_are_told() {
 }
 
 #[test]
+fn an_answer_from_the_wrong_container_and_what_is_too_large_to_send_are_told() {
+    lab::run("trace-impostor", |lab| {
+        let host = Host::build(lab);
+        let c3 = lab.netns("c3");
+        host.host.add_veth("v3", &c3, "eth0");
+        words(&host.host, "ip link set v3 up master cni0");
+        c3.add_address("eth0", "10.1.0.12/16");
+        c3.set_up("eth0");
+        let links: serde_json::Value = serde_json::from_str(&words(&c3, "ip -j link show eth0")).unwrap();
+        let mac = links[0]["address"].as_str().unwrap();
+        words(&host.c1, &format!("ip neigh replace 10.1.0.12 lladdr {mac} dev eth0 nud permanent"));
+        lab.rebase();
+        let traced = host.trace("netns:c1 netns:c2");
+        traced.verdict("consumed", 1);
+        assert!(
+            traced.document["detail"].as_str().unwrap().starts_with("by n1/c3/eth0"),
+            "{:#}",
+            traced.document
+        );
+
+        let traced = host.trace("netns:c1 host --size 2000 --count 1");
+        traced.verdict("dropped", 1);
+        assert!(traced.document["drop"]["reason"].as_str().unwrap().contains("Message too long"));
+        lab.rebase();
+    });
+}
+
+#[test]
 fn a_rule_of_a_bridge_is_named() {
     lab::run("trace-bridge-rule", |lab| {
         let host = Host::build(lab);

@@ -105,6 +105,13 @@ fn a_reverse_path_filter_is_named() {
         lab.rebase();
         let traced = hosts.trace("netns:c1 n2/netns:c2 --patience 300");
         traced.verdict("dropped", 1).dropped(["n2", "host", "ovl", "IP_RPFILTER"]);
+        assert_eq!(traced.document["findings"][0]["code"], "rp-filter");
+
+        // Without BPF the place is still known, and a counter tells.
+        let traced = hosts.trace("netns:c1 n2/netns:c2 --patience 300 --no-bpf");
+        traced.verdict("lost", 1);
+        assert_eq!(traced.document["between"][0], "n2/host/ovl");
+        assert_eq!(traced.document["counters"]["n2/host"]["TcpExt.IPReversePathFilter"], 3);
     });
 }
 
