@@ -73,10 +73,11 @@ impl Keeper {
         dirs: Dirs,
         now: Instant,
     ) -> Result<Self> {
+        let nl = Netlink::open()?;
         Ok(Self {
             machine: Machine::new(definition, node, now),
-            nl: Netlink::open()?,
-            events: Events::open()?,
+            events: Events::open(&nl)?,
+            nl,
             wanted,
             dirs,
             spec: None,

@@ -21,5 +21,6 @@ pub mod names;
 pub mod onlink;
 pub mod peer;
 pub mod plan;
+pub mod plugin;
 pub mod readiness;
 pub mod state;

@@ -193,6 +193,7 @@ struct Timers {
     reconcile: Option<Instant>,
     resync: Option<Instant>,
     snapshot: Option<Instant>,
+    saved: Option<Instant>,
     /// The wait after the next failure.
     backoff: Duration,
     /// The directory was asked about the peers held back.
@@ -279,6 +280,13 @@ impl Machine {
         self.dirty_at(now + COALESCE);
     }
 
+    /// Who is known is to be written down.
+    fn save_soon(&mut self, now: Instant) {
+        let soon = now + SNAPSHOT_LAG;
+        let at = self.timers.saved.map_or(soon, |saved| soon.max(saved + SNAPSHOT_EVERY));
+        self.timers.snapshot.get_or_insert(at);
+    }
+
     fn dirty_at(&mut self, at: Instant) {
         self.timers.reconcile = Some(self.timers.reconcile.map_or(at, |before| before.min(at)));
     }
@@ -295,6 +303,7 @@ impl Machine {
         }
         if self.timers.snapshot.is_some_and(|at| at <= now) {
             self.timers.snapshot = None;
+            self.timers.saved = Some(now);
             self.save(actions);
         }
         if self.timers.reconcile.is_some_and(|at| at <= now) && !self.asked {
@@ -425,8 +434,10 @@ impl Machine {
 pub const COALESCE: Duration = Duration::from_millis(50);
 /// How often the kernel is read back though nothing seems to have happened.
 pub const RESYNC: Duration = Duration::from_secs(300);
-/// How long the file of last known peers may lag behind.
-const SNAPSHOT_LAG: Duration = Duration::from_secs(2);
+/// The file of last known peers lags behind by this, since the kernel comes first.
+const SNAPSHOT_LAG: Duration = Duration::from_millis(250);
+/// It is not written more often than this.
+const SNAPSHOT_EVERY: Duration = Duration::from_secs(2);
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 

@@ -37,9 +37,11 @@ pub enum News {
 }
 
 impl Events {
-    /// Starts to listen in the calling thread's namespace.
-    pub fn open() -> Result<Self> {
+    /// Starts to listen in the calling thread's namespace, to all but what `writer` itself causes: what that has written it
+    /// knows, and at 60,000 peers its echo would cost as much as the writing.
+    pub fn open(writer: &Netlink) -> Result<Self> {
         let mut nl = Netlink::open()?;
+        nl.ignore(writer.port());
         // Several batches' worth: each change of ours comes back as an event of about 1 KiB with its bookkeeping.
         let _ = setsockopt(&nl, sockopt::RcvBufForce, &RECEIVE_QUEUE);
         for group in GROUPS {

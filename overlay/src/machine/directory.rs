@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use log::Level;
 
-use super::{Action, Device, Directory, Machine, SNAPSHOT_LAG, Update};
+use super::{Action, Device, Directory, Machine, Update};
 use crate::{
     family::PerFamily,
     peer::{self, Candidate, Candidates, Peer, Record, Refusal},
@@ -87,7 +87,7 @@ impl Machine {
             ),
         });
         self.standing = standing;
-        self.timers.snapshot.get_or_insert(now);
+        self.save_soon(now);
         self.doubt(now);
     }
 
@@ -134,7 +134,7 @@ impl Machine {
         self.refused = admission.refused;
         if admission.peers != self.peers {
             self.peers = admission.peers;
-            self.timers.snapshot.get_or_insert(now + SNAPSHOT_LAG);
+            self.save_soon(now);
         }
     }
 

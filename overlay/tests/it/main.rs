@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod repair;
 #[cfg(test)]
 mod scene;

@@ -115,6 +115,8 @@ pub struct Netlink {
     sequence: u32,
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
+    /// Whose events are not wanted.
+    ignored: Option<u32>,
 }
 
 impl Netlink {
@@ -131,7 +133,7 @@ impl Netlink {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
             socket.set_rx_buf_sz(RECEIVE_QUEUE).map_err(act)?;
         }
-        Ok(Self { socket, port, sequence: 0, outgoing: Vec::new(), incoming: vec![0; BUFFER] })
+        Ok(Self { socket, port, ignored: None, sequence: 0, outgoing: Vec::new(), incoming: vec![0; BUFFER] })
     }
 
     /// Opens a socket in `netns`; the calling thread stays where it is.
@@ -296,6 +298,17 @@ impl Netlink {
         self.socket.add_membership(group).map_err(|err| Error::new("subscribe to netlink events", err))
     }
 
+    /// The socket's own address, which the kernel puts into the events that its requests cause.
+    pub fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Leaves out of [`Netlink::event`] what the socket of that port caused, where the kernel says so: it does for routes
+    /// and neighbours, and does not for the forwarding entries of tunnels.
+    pub fn ignore(&mut self, port: u32) {
+        self.ignored = Some(port);
+    }
+
     /// Ends [`Netlink::subscribe`]. Events already queued stay, and are dropped by the next request.
     pub fn unsubscribe(&mut self, group: u32) -> Result<()> {
         self.socket.drop_membership(group).map_err(|err| Error::new("unsubscribe from netlink events", err))
@@ -312,6 +325,7 @@ impl Netlink {
         messages(&self.incoming[..length])
             .map(|incoming| incoming.map_err(|err| Error::malformed(act, err)))
             .filter(|incoming| incoming.as_ref().map_or(true, |i| i.port != self.port || i.sequence == 0))
+            .filter(|incoming| incoming.as_ref().map_or(true, |i| Some(i.port) != self.ignored))
             .map(|incoming| incoming?.decode(act))
             .collect()
     }

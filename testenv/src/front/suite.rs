@@ -20,6 +20,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("ptp", &["ptp"]),
     plugin("macvlan", &["macvlan"]),
     plugin("netctl", &["netctl"]),
+    plugin("overlay", &["overlay"]),
     plugin("overlay", &["overlayd"]),
 ];
 

@@ -1,0 +1,317 @@
+//! Several hosts and the link between them: each host is a holder process with network, mount and host name of its own,
+//! empty `/run`, `/etc/tenon` and state directories, and a veth to a bridge that stands for the switch. Knows no plugin.
+//!
+//! Everything is built by commands from outside the holders, so that a cluster can be found again by another process: see
+//! [`Cluster::describe`] and [`Cluster::find`].
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::wait;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    pub hosts: u8,
+    /// Of the links between the hosts.
+    pub mtu: u32,
+}
+
+/// Hosts `h1`, `h2`, ... at 10.0.0.1, 10.0.0.2, ... and fd00:10::1, fd00:10::2, ... on one link.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Cluster {
+    options: Options,
+    switch: Holder,
+    hosts: Vec<Holder>,
+}
+
+/// A process that does nothing but be in namespaces.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Holder {
+    pub name: String,
+    pid: u32,
+    /// Since when it has run, in ticks: another process of that number is not it.
+    started: u64,
+}
+
+/// What a command on a host said.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub argv: Vec<String>,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Cluster {
+    /// Builds a cluster. It stays until [`Cluster::down`].
+    pub fn up(options: Options) -> anyhow::Result<Self> {
+        ensure!((1..=200).contains(&options.hosts), "a cluster has 1 to 200 hosts, not {}", options.hosts);
+        let mut cluster = Self { switch: Holder::start("switch")?, hosts: Vec::new(), options };
+        // A cluster that is only half there is taken down again.
+        match cluster.build() {
+            Ok(()) => Ok(cluster),
+            Err(cause) => {
+                cluster.down()?;
+                Err(cause)
+            }
+        }
+    }
+
+    fn build(&mut self) -> anyhow::Result<()> {
+        let mtu = self.options.mtu.to_string();
+        self.switch.run(&["ip", "link", "add", SWITCH, "mtu", &mtu, "type", "bridge"])?;
+        self.switch.run(&["ip", "link", "set", SWITCH, "up"])?;
+        for number in 1..=self.options.hosts {
+            let host = Holder::start(&format!("h{number}"))?;
+            let (port, pid) = (port(number), host.pid.to_string());
+            self.hosts.push(host);
+            let host = &self.hosts[usize::from(number) - 1];
+            self.switch.run(&[
+                "ip", "link", "add", &port, "mtu", &mtu, "type", "veth", "peer", "name", "eth0", "mtu", &mtu,
+                "netns", &pid,
+            ])?;
+            self.switch.run(&["ip", "link", "set", &port, "master", SWITCH, "up"])?;
+            host.run(&[
+                "sysctl",
+                "-qw",
+                "net.ipv6.conf.eth0.accept_dad=0",
+                "net.ipv4.ip_forward=1",
+                "net.ipv6.conf.all.forwarding=1",
+            ])?;
+            for address in [format!("10.0.0.{number}/24"), format!("fd00:10::{number:x}/64")] {
+                host.run(&["ip", "address", "add", &address, "dev", "eth0"])?;
+            }
+            host.run(&["ip", "link", "set", "eth0", "up"])?;
+        }
+        Ok(())
+    }
+
+    /// Ends all that runs on the hosts, and the hosts.
+    pub fn down(&mut self) -> anyhow::Result<()> {
+        for holder in self.hosts.drain(..).chain([self.switch.clone()]) {
+            holder.stop()?;
+        }
+        Ok(())
+    }
+
+    pub fn hosts(&self) -> &[Holder] {
+        &self.hosts
+    }
+
+    /// Host number 1, 2, ...
+    ///
+    /// # Panics
+    /// When there is no such host.
+    pub fn host(&self, number: u8) -> &Holder {
+        &self.hosts[usize::from(number) - 1]
+    }
+
+    /// The host of that name.
+    pub fn named(&self, name: &str) -> anyhow::Result<&Holder> {
+        self.hosts.iter().find(|host| host.name == name).with_context(|| format!("no host {name:?}"))
+    }
+
+    pub fn mtu(&self) -> u32 {
+        self.options.mtu
+    }
+
+    /// The underlay's address of a host.
+    pub fn address(number: u8, v6: bool) -> IpAddr {
+        let text = if v6 { format!("fd00:10::{number:x}") } else { format!("10.0.0.{number}") };
+        text.parse().expect("an address")
+    }
+
+    /// Takes a host off the link, or two hosts from each other.
+    pub fn cut(&self, one: u8, other: Option<u8>) -> anyhow::Result<()> {
+        let Some(other) = other else {
+            return self.switch.run(&["ip", "link", "set", &port(one), "down"]).map(drop);
+        };
+        self.switch.run(&[
+            "nft",
+            "add table bridge cut; add chain bridge cut forward { type filter hook forward priority 0; }",
+        ])?;
+        for (from, to) in [(one, other), (other, one)] {
+            let rule =
+                format!("add rule bridge cut forward iifname {} oifname {} drop", port(from), port(to));
+            self.switch.run(&["nft", &rule])?;
+        }
+        Ok(())
+    }
+
+    /// Undoes every [`Cluster::cut`].
+    pub fn heal(&self) -> anyhow::Result<()> {
+        self.switch.run(&["nft", "add table bridge cut; delete table bridge cut"])?;
+        for number in 1..=self.options.hosts {
+            self.switch.run(&["ip", "link", "set", &port(number), "up"])?;
+        }
+        Ok(())
+    }
+
+    /// Enough to find the cluster again.
+    pub fn describe(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    /// The cluster that [`Cluster::describe`] wrote down.
+    pub fn find(description: &str) -> anyhow::Result<Self> {
+        Ok(serde_json::from_str(description)?)
+    }
+}
+
+impl Holder {
+    fn start(name: &str) -> anyhow::Result<Self> {
+        let script =
+            format!("{MOUNTS}\nhostname {name}\nip link set lo up\ntouch /run/ready\nexec sleep infinity");
+        let flags = ["--net", "--mount", "--uts", "--propagation", "private"];
+        let child = Command::new("unshare")
+            .args(flags)
+            .args(["setsid", "sh", "-ec", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("start unshare (needs root)")?;
+        let pid = child.id();
+        let ready = PathBuf::from(format!("/proc/{pid}/root/run/ready"));
+        let own = || {
+            fs::read_link(format!("/proc/{pid}/ns/net")).ok()
+                != fs::read_link("/proc/thread-self/ns/net").ok()
+        };
+        wait::poll(Duration::from_secs(10), || (own() && ready.exists()).then_some(()))
+            .with_context(|| format!("host {name} does not come up"))?;
+        Ok(Self { name: name.to_string(), pid, started: started(pid)? })
+    }
+
+    /// Whether the process is there and is ours.
+    pub fn is_alive(&self) -> bool {
+        started(self.pid).is_ok_and(|started| started == self.started)
+    }
+
+    fn stop(&self) -> anyhow::Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        // All that is in its network namespace: agents, servers, and the holder itself.
+        let net = fs::read_link(format!("/proc/{}/ns/net", self.pid))?;
+        for pid in processes()? {
+            if fs::read_link(format!("/proc/{pid}/ns/net")).is_ok_and(|other| other == net) {
+                end(pid)?;
+            }
+        }
+        let gone = wait::poll(Duration::from_secs(5), || (!self.is_alive()).then_some(()));
+        gone.with_context(|| format!("host {} does not end", self.name))
+    }
+
+    /// A command line that runs `argv` on the host.
+    pub fn command_line(&self, argv: &[&str]) -> Vec<String> {
+        let pid = self.pid.to_string();
+        let enter = ["nsenter", "--target", &pid, "--net", "--mount", "--uts", "--wd=/"];
+        enter.iter().chain(argv).map(ToString::to_string).collect()
+    }
+
+    /// Runs a command on the host to its end.
+    pub fn exec(&self, argv: &[&str]) -> anyhow::Result<Said> {
+        let line = self.command_line(argv);
+        let output = Command::new(&line[0])
+            .args(&line[1..])
+            .stdin(Stdio::null())
+            .output()
+            .with_context(|| format!("start {} on {}", argv.join(" "), self.name))?;
+        Ok(Said {
+            argv: argv.iter().map(ToString::to_string).collect(),
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs a command on the host, which must succeed; its standard output.
+    pub fn run(&self, argv: &[&str]) -> anyhow::Result<String> {
+        let said = self.exec(argv)?;
+        if said.code != Some(0) {
+            bail!(
+                "{}: {} exited with {:?}: {}",
+                self.name,
+                said.argv.join(" "),
+                said.code,
+                said.stderr.trim()
+            );
+        }
+        Ok(said.stdout)
+    }
+
+    /// Starts a command that goes on; what it says goes to `log`, a file of the caller's.
+    pub fn start_command(&self, argv: &[&str], log: &Path) -> anyhow::Result<Child> {
+        let line = self.command_line(argv);
+        let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
+        let child = Command::new(&line[0])
+            .args(&line[1..])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {} on {}", argv.join(" "), self.name))?;
+        Ok(child)
+    }
+
+    /// A file of the host as this process can open it.
+    pub fn file(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.pid))
+    }
+
+    /// Writes a file on the host, whole.
+    pub fn write(&self, path: &str, text: &str) -> anyhow::Result<()> {
+        let (file, beside) = (self.file(path), self.file(&format!("{path}.new")));
+        if let Some(parent) = file.parent() {
+            fs::create_dir_all(parent)
+                .with_context(|| format!("make {} on {}", parent.display(), self.name))?;
+        }
+        fs::write(&beside, text)
+            .and_then(|()| fs::rename(&beside, &file))
+            .with_context(|| format!("write {path} on {}", self.name))
+    }
+}
+
+/// In clock ticks since the boot (proc_pid_stat(5), field 22; the name in field 2 may hold anything).
+fn started(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let rest = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let mut fields = rest.split_whitespace();
+    let state = fields.next().unwrap_or_default();
+    if state == "Z" {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    fields.nth(18).and_then(|field| field.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn processes() -> io::Result<Vec<u32>> {
+    let names = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+fn end(pid: u32) -> anyhow::Result<()> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid)?);
+    match nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Err(err) => Err(err).with_context(|| format!("end process {pid}")),
+    }
+}
+
+fn port(number: u8) -> String {
+    format!("port{number}")
+}
+
+const SWITCH: &str = "switch0";
+/// State of its own for each host, and a /sys of its own network.
+const MOUNTS: &str = "mkdir -p /var/lib/tenon /var/lib/cni /etc/tenon /etc/cni
+mount -t sysfs sysfs /sys
+for dir in /run /var/lib/tenon /var/lib/cni /etc/tenon /etc/cni; do mount -t tmpfs tmpfs $dir; done
+mkdir -p /run/netns";
