@@ -208,6 +208,13 @@ impl Lab {
         }
     }
 
+    /// Skips the test where root is only root of a user namespace; `why` says what the kernel keeps from that one.
+    pub fn needs_machine_root(&self, why: &str) {
+        if contained::in_user_namespace() {
+            self.skip(&format!("needs the machine's root: {why}"));
+        }
+    }
+
     /// Gives the host an uplink `name` with a peer namespace `outside` behind it, and default routes through it:
     /// the host is 198.51.100.1 and 2001:db8:1::1, the outside 198.51.100.254 and 2001:db8:1::254.
     #[track_caller]

@@ -22,7 +22,9 @@ pub fn run_contained(test: &'static str, body: impl FnOnce(&Lab) + Send + 'stati
     if env::var(INSIDE).is_ok_and(|inside| inside == test) {
         return run(test, body);
     }
-    if let Some(reason) = impossible().or_else(in_user_namespace) {
+    let writes =
+        || in_user_namespace().then(|| "needs the machine's root: runtimes write cgroups".to_string());
+    if let Some(reason) = impossible().or_else(writes) {
         return skip::record(test, &reason);
     }
     let program = env::current_exe().expect("a running program has a path");
@@ -44,11 +46,10 @@ pub fn run_contained(test: &'static str, body: impl FnOnce(&Lab) + Send + 'stati
     assert!(output.status.success() && ran, "{test}, contained: {}\n{said}\n{complained}", output.status);
 }
 
-fn in_user_namespace() -> Option<String> {
+/// Whether this process's root is not the machine's, user_namespaces(7).
+pub(super) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let whole: Vec<&str> = map.split_whitespace().collect();
-    (whole != ["0", "0", "4294967295"])
-        .then(|| "needs the machine's root: container runtimes write cgroups".to_string())
+    !map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// The cgroups that runtimes leave behind when their last container is gone: directories that no namespace hides.
