@@ -12,7 +12,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use kernel::{
-    address, link,
+    address,
+    link::{self, Link},
     netlink::{Netlink, Request},
     netns::Netns,
 };
@@ -29,6 +30,14 @@ pub struct Place {
     pub name: String,
     pub path: PathBuf,
     pub inode: u32,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub name: String,
+    /// Of a bridge, which takes packets for other addresses than the device's.
+    pub is_port: bool,
 }
 
 /// What names the containers of a node.
@@ -84,11 +93,13 @@ impl Place {
         Ok(all.into_iter().map(|address| address.network.ip()).collect())
     }
 
-    /// Names of the devices by index.
-    pub fn devices(&self) -> anyhow::Result<BTreeMap<u32, String>> {
+    /// Its devices by index.
+    pub fn devices(&self) -> anyhow::Result<BTreeMap<u32, Device>> {
         let mut netlink = Netlink::open_in(&self.open()?)?;
         let links = link::list(&mut netlink)?;
-        Ok(links.into_iter().map(|link| (link.index.into(), link.name)).collect())
+        let device =
+            |link: Link| (link.index.into(), Device { is_port: link.master.is_some(), name: link.name });
+        Ok(links.into_iter().map(device).collect())
     }
 }
 

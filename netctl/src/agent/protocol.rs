@@ -133,6 +133,8 @@ pub enum Event {
     Answered(Answered),
     /// No more answers are waited for.
     SendingEnded,
+    /// So many packets of a namespace found no room and are missing; counts from the start.
+    Missed { netns: String, packets: u64 },
     /// A whole packet, for a capture file.
     Captured(Captured),
     /// What was under way has ended for this reason.
@@ -160,8 +162,6 @@ pub struct Seen {
     pub bytes: Vec<u8>,
     /// Bytes from there to the end of the packet.
     pub len: u32,
-    /// Sightings that were lost so far on the same CPU.
-    pub lost: u32,
 }
 
 /// What happened to a packet at a place.

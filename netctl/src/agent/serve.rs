@@ -165,3 +165,63 @@ fn write(output: &Output, message: &Message) {
     let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
     let _ = output.write_all(&line).and_then(|()| output.flush());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Cursor, sync::mpsc};
+
+    use super::*;
+    use crate::agent::place::Unnamed;
+
+    struct Lines(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn replies(input: &str) -> Vec<serde_json::Value> {
+        let (sender, receiver) = mpsc::channel();
+        serve(Cursor::new(input.to_owned()), Lines(sender), Arc::new(Unnamed)).unwrap();
+        receiver.iter().map(|line| serde_json::from_slice(&line).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_by_its_number() {
+        #[track_caller]
+        fn check(line: &str, id: u64, told: &str) {
+            let replies = replies(&format!("{line}\n"));
+            let error = replies[0]["refused"]["error"].as_str().unwrap();
+            assert!(error.contains(told), "{error}");
+            assert_eq!((replies.len(), &replies[0]["refused"]["id"]), (1, &id.into()));
+        }
+        check("", 0, "not understood");
+        check("{\"id\": 7}", 7, "missing field `request`");
+        check("[[[[", 0, "not understood");
+        check(r#"{"id":1,"request":"dance"}"#, 1, "unknown variant `dance`");
+        check(r#"{"id":2,"request":{"resolve":"pid:x"}}"#, 2, "pid \"x\" is not a number");
+        check(r#"{"id":3,"request":{"resolve":"netns:/no/such"}}"#, 3, "/no/such");
+        let observe = r#"{"mark":"zz","places":[],"neighbours":false,"foreign":[],"without_bpf":true}"#;
+        check(
+            &format!(r#"{{"id":4,"request":{{"observe":{observe}}}}}"#),
+            4,
+            "\"zz\" is not 14 hexadecimal digits",
+        );
+        let capture = r#"{"places":[],"filter":"and","snaplen":64}"#;
+        check(&format!(r#"{{"id":5,"request":{{"capture":{capture}}}}}"#), 5, "filter \"and\"");
+    }
+
+    #[test]
+    fn requests_are_answered_in_order() {
+        let replies = replies("{\"id\":1,\"request\":\"hello\"}\nnoise\n{\"id\":2,\"request\":\"clock\"}\n");
+        assert_eq!(replies[0]["reply"]["reply"]["hello"]["version"], VERSION);
+        assert!(replies[1]["refused"].is_object());
+        assert!(replies[2]["reply"]["reply"]["clock"]["now_ns"].as_u64().unwrap() > 0);
+    }
+}

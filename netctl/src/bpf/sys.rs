@@ -275,3 +275,24 @@ impl Drop for Mapping {
         let _ = unsafe { munmap(self.start, self.len.get()) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::asm::{Assembler, R0, R6};
+
+    #[test]
+    fn a_refused_program_shows_what_the_verifier_said() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: needs root");
+            return;
+        }
+        let mut asm = Assembler::default();
+        asm.mov(R0, R6);
+        asm.exit();
+        let err = load(&asm.finish()).unwrap_err();
+        assert_eq!(err.source.raw_os_error(), Some(libc::EACCES));
+        assert!(err.log.contains("R6 !read_ok"), "{}", err.log);
+        assert!(err.to_string().starts_with("load BPF program: Permission denied"), "{err}");
+    }
+}

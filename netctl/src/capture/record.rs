@@ -62,12 +62,18 @@ impl Recorder {
                 fds[0].any().unwrap_or(true)
             };
             for Wire { place, sniffer, names } in &mut self.wires {
+                let lost = sniffer.lost;
                 sniffer.drain(|frame| {
                     if self.filter.matches(&decode(&frame)) {
-                        let device = names.name(frame.ifindex, || place.devices().unwrap_or_default());
+                        let devices = || place.devices().unwrap_or_default();
+                        let device = names.device(frame.ifindex, devices).name;
                         emit(Event::Captured(captured(frame, &place.name, device)));
                     }
                 })?;
+                if sniffer.lost != lost {
+                    let (netns, packets) = (place.name.clone(), u64::from(sniffer.lost));
+                    emit(Event::Missed { netns, packets });
+                }
             }
             if stopped {
                 return Ok(());

@@ -84,34 +84,44 @@ pub enum End {
     Failed(String),
 }
 
+/// How a capture went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    pub end: End,
+    /// Packets that the kernel had no room for.
+    pub missed: u64,
+}
+
 /// Hands every packet to `each` until the wish is fulfilled, `is_over` says so, or a node fails.
 pub fn gather(
     wish: &Wish,
     nodes: &Nodes,
     is_over: &dyn Fn() -> bool,
     each: &mut dyn FnMut(&str, &Captured) -> anyhow::Result<()>,
-) -> anyhow::Result<End> {
+) -> anyhow::Result<Gathered> {
     let until = wish.duration.map(|duration| Instant::now() + duration);
-    let mut packets = 0;
-    loop {
+    let (mut packets, mut missed) = (0, BTreeMap::new());
+    let end = loop {
         let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()).min(LOOK));
         if is_over() || left.is_zero() || wish.count.is_some_and(|count| packets >= count) {
-            return Ok(End::Done);
+            break End::Done;
         }
         match nodes.events.recv_timeout(left) {
             Ok((node, Event::Captured(captured))) => {
                 packets += 1;
                 each(&nodes.all[node].name, &captured)?;
             }
+            Ok((node, Event::Missed { netns, packets })) => {
+                missed.insert((node, netns), packets);
+            }
             Ok((node, Event::Failed(why))) => {
-                return Ok(End::Failed(format!("{}: {why}", nodes.all[node].name)));
+                break End::Failed(format!("{}: {why}", nodes.all[node].name));
             }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                return Ok(End::Failed("all agents have ended".to_owned()));
-            }
+            Err(RecvTimeoutError::Disconnected) => break End::Failed("all agents have ended".to_owned()),
         }
-    }
+    };
+    Ok(Gathered { end, missed: missed.values().sum() })
 }
 
 /// Writes every packet to a file, each at once: a reader may be waiting at the other end.
@@ -120,7 +130,7 @@ pub fn write<W: Write>(
     nodes: &Nodes,
     is_over: &dyn Fn() -> bool,
     file: &mut CaptureFile<W>,
-) -> anyhow::Result<End> {
+) -> anyhow::Result<Gathered> {
     file.flush()?;
     gather(wish, nodes, is_over, &mut |node, captured| {
         file.add(node, captured)?;

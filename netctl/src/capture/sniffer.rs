@@ -15,6 +15,8 @@ use nix::{
     },
 };
 
+use crate::agent::place::Device;
+
 /// A socket that sees what every device of its namespace sends and receives. Readable for poll(2).
 pub struct Sniffer {
     socket: OwnedFd,
@@ -32,6 +34,8 @@ pub struct Frame {
     pub time_ns: u64,
     pub ifindex: u32,
     pub outgoing: bool,
+    /// Addressed to another link-layer address than the device's.
+    pub is_for_others: bool,
     /// Whether the bytes begin with an Ethernet header; else with a network header.
     pub ethernet: bool,
     /// EtherType of the network layer.
@@ -93,6 +97,7 @@ impl Sniffer {
             time_ns,
             ifindex,
             outgoing: address.pkttype() == PACKET_OUTGOING,
+            is_for_others: address.pkttype() == PACKET_OTHERHOST,
             ethernet: matches!(address.hatype(), ARPHRD_ETHER | ARPHRD_LOOPBACK),
             protocol: u16::from_be(address.protocol()),
             len,
@@ -107,25 +112,27 @@ impl AsFd for Sniffer {
     }
 }
 
-/// Names of devices by index, asked for again when an unknown one appears.
+/// Devices by index, asked for again when an unknown one appears.
 #[derive(Default)]
 pub struct DeviceNames {
-    known: BTreeMap<u32, String>,
+    known: BTreeMap<u32, Device>,
 }
 
 impl DeviceNames {
-    /// The device's name; `if7` when it is gone already.
-    pub fn name(&mut self, ifindex: u32, ask: impl FnOnce() -> BTreeMap<u32, String>) -> String {
+    /// The device; `if7` when it is gone already.
+    pub fn device(&mut self, ifindex: u32, ask: impl FnOnce() -> BTreeMap<u32, Device>) -> Device {
         if !self.known.contains_key(&ifindex) {
             self.known.extend(ask());
         }
-        self.known.entry(ifindex).or_insert_with(|| format!("if{ifindex}")).clone()
+        let gone = || Device { name: format!("if{ifindex}"), is_port: false };
+        self.known.entry(ifindex).or_insert_with(gone).clone()
     }
 }
 
 const RECEIVE_QUEUE: usize = 16 << 20;
 const NANOS: u64 = 1_000_000_000;
 // linux/if_packet.h, linux/if_arp.h
+const PACKET_OTHERHOST: u8 = 3;
 const PACKET_OUTGOING: u8 = 4;
 const ARPHRD_ETHER: u16 = 1;
 const ARPHRD_LOOPBACK: u16 = 772;

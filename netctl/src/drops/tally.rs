@@ -118,7 +118,6 @@ mod tests {
             protocol: 0x0800,
             bytes,
             len: 28,
-            lost: 0,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::{
         skb::Tracepoint,
         tap::{self, Filter, Tap},
     },
-    trace::observe::seen,
+    trace::observe::{missed, seen},
 };
 
 /// An open watch.
@@ -48,7 +48,7 @@ impl Watch {
 
     /// Reports until `stop` is closed.
     pub fn run(mut self, stop: &PipeReader, emit: &dyn Fn(Event)) -> io::Result<()> {
-        let mut listed = Instant::now();
+        let (mut listed, mut lost) = (Instant::now(), 0);
         loop {
             let stopped = {
                 let mut fds = [
@@ -64,6 +64,10 @@ impl Watch {
             };
             let Self { tap, places, explainer, .. } = &mut self;
             tap.drain(|sighting| {
+                if sighting.lost > lost {
+                    lost = sighting.lost;
+                    emit(missed(lost));
+                }
                 if let Some(place) = places.get(&sighting.netns)
                     && let Some(seen) = seen(&sighting, &place.name, explainer)
                 {

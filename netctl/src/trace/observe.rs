@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     agent::{
-        place::Place,
+        place::{HOST, Place},
         protocol::{At, Decided, Event, Seen},
     },
     bpf::{
@@ -41,6 +41,8 @@ pub struct Observer {
     rules: Vec<Rules>,
     wires: Vec<Wire>,
     explainer: Explainer,
+    /// As many sightings as one CPU has lost.
+    lost: u32,
 }
 
 struct Rules {
@@ -95,6 +97,7 @@ impl Observer {
             rules: Vec::new(),
             wires: Vec::new(),
             explainer: explainer.unwrap_or_default(),
+            lost: 0,
         };
         for place in places {
             observer.open_in(place, &mut limits);
@@ -150,9 +153,13 @@ impl Observer {
     }
 
     fn report(&mut self, emit: &dyn Fn(Event)) -> io::Result<()> {
-        let Self { mark, places, tap, rules, wires, explainer } = self;
+        let Self { mark, places, tap, rules, wires, explainer, lost } = self;
         if let Some(tap) = tap {
             tap.drain(|sighting| {
+                if sighting.lost > *lost {
+                    *lost = sighting.lost;
+                    emit(missed(*lost));
+                }
                 let is_ours = |packet: &Packet| mark.recognise(packet).is_some();
                 if let Some(name) = places.get(&sighting.netns)
                     && let Some(seen) = seen(&sighting, name, explainer)
@@ -168,6 +175,11 @@ impl Observer {
         for Wire { place, sniffer, names } in wires {
             let offset = clock(ClockId::CLOCK_REALTIME).saturating_sub(now_ns());
             sniffer.drain(|frame| {
+                // A copy that a switch flooded; only a bridge takes what is for others.
+                let devices = || place.devices().unwrap_or_default();
+                if frame.is_for_others && !names.device(frame.ifindex, devices).is_port {
+                    return;
+                }
                 let seen = seen_on_wire(&frame, offset, place, names);
                 if mark.recognise(&Packet::network(seen.protocol, &seen.bytes)).is_some() {
                     emit(Event::Seen(seen));
@@ -185,6 +197,11 @@ fn open_tap(filter: &Filter) -> Result<(Tap, Explainer), tap::Error> {
 
 fn inside<T: Send>(netns: &Netns, open: impl FnOnce() -> io::Result<T> + Send) -> Result<T, String> {
     netns.run(open).map_err(|err| err.to_string())?.map_err(|err| err.to_string())
+}
+
+/// The ring buffer is the node's, not a namespace's.
+pub fn missed(lost: u32) -> Event {
+    Event::Missed { netns: HOST.to_owned(), packets: u64::from(lost) }
 }
 
 /// A sighting in words; none if there is no network header to begin with.
@@ -208,7 +225,6 @@ pub fn seen(sighting: &Sighting, netns: &str, explainer: &Explainer) -> Option<S
         protocol: sighting.protocol,
         bytes,
         len: sighting.len,
-        lost: sighting.lost,
     })
 }
 
@@ -218,14 +234,13 @@ fn seen_on_wire(frame: &Frame, offset: u64, place: &Place, names: &mut DeviceNam
         at: if frame.outgoing { At::Tx } else { At::Rx },
         time_ns: frame.time_ns.saturating_sub(offset),
         netns: place.name.clone(),
-        device: names.name(frame.ifindex, || place.devices().unwrap_or_default()),
+        device: names.device(frame.ifindex, || place.devices().unwrap_or_default()).name,
         buffer: 0,
         reason: None,
         function: None,
         protocol: frame.protocol,
         bytes: frame.bytes.get(link..).unwrap_or_default().to_vec(),
         len: u32::try_from(frame.len.saturating_sub(link)).unwrap_or(u32::MAX),
-        lost: 0,
     }
 }
 

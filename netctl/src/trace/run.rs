@@ -215,12 +215,8 @@ impl Gathering<'_> {
         let evidence = &mut self.evidence;
         match event {
             Event::Seen(seen) => {
-                let node = &self.nodes.all[position];
-                if seen.lost > 0 && !evidence.limits.iter().any(|limit| limit.contains(LOST)) {
-                    evidence.limits.push(format!("{}: {LOST}", node.name));
-                }
-                let sighting = Sighting::new(position, node.clock_offset, seen, &evidence.mark);
-                evidence.sightings.extend(sighting);
+                let offset = self.nodes.all[position].clock_offset;
+                evidence.sightings.extend(Sighting::new(position, offset, seen, &evidence.mark));
             }
             Event::Decided(decided) => evidence.decisions.push((position, decided)),
             Event::Sent { number, source, port, error, .. } => {
@@ -235,12 +231,15 @@ impl Gathering<'_> {
                 // Without its sender there is nothing to wait for.
                 self.ended |= position == evidence.source.node;
             }
+            Event::Missed { packets, .. } => {
+                let node = &self.nodes.all[position].name;
+                evidence.limits.push(format!("{node}: {packets} sightings were lost, the node is busy"));
+            }
             Event::Captured(_) => {}
         }
     }
 }
 
-const LOST: &str = "sightings were lost, the node is busy";
 const INTERVAL_MS: u64 = 200;
 /// How long the last sightings may take to come in.
 const QUIET: Duration = Duration::from_millis(80);

@@ -75,7 +75,7 @@ pub fn run(capture: Capture, context: &Context) -> Result<Exit, Failure> {
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
     let scene = run::find(&wish, &mut nodes)?;
     let is_over = || interrupted.load(Ordering::Relaxed);
-    let end = match &capture.write {
+    let run::Gathered { end, missed } = match &capture.write {
         Some(path) => {
             let names = scene.names.clone();
             let out: Box<dyn Write> = match path.as_os_str() == "-" {
@@ -87,9 +87,9 @@ pub fn run(capture: Capture, context: &Context) -> Result<Exit, Failure> {
             let mut file = CaptureFile::new(out, wish.snaplen, &names).context("write the capture")?;
             run::start(&wish, scene, &mut nodes)?;
             tell(context, &format!("capturing to {}", path.display()));
-            let end = run::write(&wish, &nodes, &is_over, &mut file).context("write the capture")?;
+            let gathered = run::write(&wish, &nodes, &is_over, &mut file).context("write the capture")?;
             summary(context, &file);
-            end
+            gathered
         }
         None => {
             run::start(&wish, scene, &mut nodes)?;
@@ -99,6 +99,12 @@ pub fn run(capture: Capture, context: &Context) -> Result<Exit, Failure> {
             })?
         }
     };
+    if missed > 0 {
+        tell(
+            context,
+            &format!("{} {missed} packets are missing: they came too fast", context.style.warning()),
+        );
+    }
     match end {
         End::Done => Ok(Exit::Fine),
         End::Failed(why) => Err(anyhow::anyhow!(why).into()),

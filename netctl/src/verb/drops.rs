@@ -100,8 +100,10 @@ fn watch(drops: &Drops, nodes: &Nodes, stream: &mut Stream, context: &Context) -
                 seen += 1;
                 tally.add(&nodes.all[node].name, &drop);
             }
-            Ok((node, Event::Failed(why))) => {
-                let _ = writeln!(stderr(), "{} {}: {why}", context.style.warning(), nodes.all[node].name);
+            Ok((node, Event::Failed(why))) => warn(context, &nodes.all[node].name, &why),
+            Ok((node, Event::Missed { packets, .. })) => {
+                let why = format!("{packets} drops were not counted: they came too fast");
+                warn(context, &nodes.all[node].name, &why);
             }
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
@@ -109,6 +111,11 @@ fn watch(drops: &Drops, nodes: &Nodes, stream: &mut Stream, context: &Context) -
             }
         }
     }
+}
+
+fn warn(context: &Context, node: &str, what: &str) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(stderr(), "{} {node}: {what}", context.style.warning());
 }
 
 /// Lines on standard output.
