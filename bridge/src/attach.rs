@@ -208,6 +208,7 @@ impl Adding<'_> {
             let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
             let interface = NewInterface { dev: &ends.container, mac, index: CONTAINER_INTERFACE };
             container.bring_up(&interface, result, dad)?;
+            container.announce_to(host, &port, &interface, result)?;
         }
         Ok(())
     }

@@ -176,7 +176,9 @@ impl Adding<'_> {
             container.netns.run(|| refuse_duplicates(&dev, mac, addresses))??;
         }
         let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
-        container.bring_up(&NewInterface { dev: &dev, mac, index: INTERFACE }, result, dad)
+        let interface = NewInterface { dev: &dev, mac, index: INTERFACE };
+        container.bring_up(&interface, result, dad)?;
+        container.announce(&interface, result)
     }
 }
 

@@ -9,7 +9,7 @@ use cni::{
 };
 use kernel::{
     address::{self, Dad},
-    announce::announce,
+    announce,
     error::Result,
     link::{self, Dev},
     mac::MacAddr,
@@ -75,11 +75,10 @@ pub struct NewInterface<'a> {
 }
 
 impl Container {
-    /// Sets the interface up, with its addresses and routes of `result`, and tells the neighbours whose the addresses are
-    /// now.
+    /// Sets the interface up, with its addresses and routes of `result`.
     ///
     /// With [`Dad::Skip`] the addresses are usable at once: an allocator gave them out. With [`Dad::Probe`] this waits until
-    /// nobody on the link has claimed them, and fails if somebody has.
+    /// nobody on the link has claimed them, and fails if somebody has. Then tell the neighbours: [`Container::announce`].
     pub fn bring_up(
         &mut self,
         interface: &NewInterface<'_>,
@@ -97,8 +96,10 @@ impl Container {
         dad: Dad,
         between: Vec<Request>,
     ) -> anyhow::Result<()> {
-        let own = result.ips.iter().filter(|ip| ip.interface == Some(interface.index));
-        let addresses: Vec<_> = own.map(|ip| ip.address.ip()).collect();
+        let families = families(interface, result);
+        if !families.is_empty() {
+            self.netns.run(|| prepare(interface.dev, &families))?;
+        }
         let mut requests = addressed(interface, result, dad);
         requests.extend(between);
         requests.extend(
@@ -106,7 +107,7 @@ impl Container {
         );
         if let Err(err) = self.netlink.batch(&requests) {
             // IPv6 may be off by default in the container; the network says that it has it.
-            if !(err.is_permission() && addresses.iter().any(IpAddr::is_ipv6)) {
+            if !(err.is_permission() && families.contains(&Family::V6)) {
                 return Err(err.into());
             }
             self.netns.run(|| switch_on_ipv6(interface.dev))??;
@@ -115,29 +116,57 @@ impl Container {
         if dad == Dad::Probe {
             address::wait_settled(&mut self.netlink, interface.dev, DAD_TIMEOUT)?;
         }
-        if !addresses.is_empty() {
-            self.netns.run(|| settle_in(interface, &addresses))??;
-        }
         Ok(())
+    }
+
+    /// Tells the neighbours whose the interface's addresses are now. Its other end, if it has one that must listen, listens.
+    pub fn announce(&mut self, interface: &NewInterface<'_>, result: &AddResult) -> anyhow::Result<()> {
+        if families(interface, result).is_empty() {
+            return Ok(());
+        }
+        Ok(self.netlink.execute(announce::now(interface.dev, interface.mac))?)
+    }
+
+    /// As [`Container::announce`], once the host's end of a veth pair listens.
+    pub fn announce_to(
+        &mut self,
+        host: &mut Netlink,
+        end: &Dev,
+        interface: &NewInterface<'_>,
+        result: &AddResult,
+    ) -> anyhow::Result<()> {
+        if !families(interface, result).is_empty() {
+            link::wait_running(host, end, CARRIER_TIMEOUT)?;
+        }
+        self.announce(interface, result)
     }
 }
 
-/// What can only be said from inside: settings, as the reference makes them, and packets.
-fn settle_in(interface: &NewInterface<'_>, addresses: &[IpAddr]) -> Result<()> {
-    let name = &interface.dev.name;
-    let settings = [
-        // Neighbours are told of a new MAC address or when the interface goes up again.
-        (addresses.iter().any(IpAddr::is_ipv4), sysctl::conf(Family::V4, name, "arp_notify")),
+/// The families of the addresses that are the interface's.
+fn families(interface: &NewInterface<'_>, result: &AddResult) -> Vec<Family> {
+    let own = |v4: bool| {
+        result.ips.iter().any(|ip| ip.interface == Some(interface.index) && ip.address.is_ipv4() == v4)
+    };
+    [(Family::V4, true), (Family::V6, false)]
+        .into_iter()
+        .filter(|(_, v4)| own(*v4))
+        .map(|(family, _)| family)
+        .collect()
+}
+
+/// Settings that the reference makes too. They need no more than to be there: a container whose /proc/sys is read-only works
+/// without.
+fn prepare(dev: &Dev, families: &[Family]) {
+    let announce = announce::switch_on(dev, families);
+    let keep = if families.contains(&Family::V6) {
         // Going down and up again does not lose the addresses.
-        (addresses.iter().any(IpAddr::is_ipv6), sysctl::conf(Family::V6, name, "keep_addr_on_down")),
-    ];
-    for (_, path) in settings.iter().filter(|(applies, _)| *applies) {
-        // A container's /proc/sys may be read-only; its network works without.
-        if let Err(err) = sysctl::write(path, "1") {
-            log::debug!("{err}");
-        }
+        sysctl::write(&sysctl::conf(Family::V6, &dev.name, "keep_addr_on_down"), "1")
+    } else {
+        Ok(())
+    };
+    for err in [announce.err(), keep.err()].into_iter().flatten() {
+        log::debug!("{err}");
     }
-    announce(interface.dev, interface.mac, addresses)
 }
 
 fn switch_on_ipv6(dev: &Dev) -> Result<()> {
@@ -180,3 +209,5 @@ fn first_gateway(result: &AddResult, v4: bool) -> Option<IpAddr> {
 
 /// RFC 4862 sends one probe and waits a second; up to a second more passes before it (section 5.4.2).
 const DAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The kernel takes note of a carrier within a millisecond; more is a host in trouble.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);

@@ -375,6 +375,10 @@ pub fn after(nl: &mut Netlink, mut requests: Vec<Request>, dev: &Dev) -> Result<
 /// Waits until a link is up and has carrier, which a veth gets a moment after both ends are up. It is an error if that
 /// does not happen within `timeout`, or if the link goes.
 pub fn wait_running(nl: &mut Netlink, dev: &Dev, timeout: Duration) -> Result<Link> {
+    let now = by_index(nl, dev.index)?;
+    if is_ready(&now) {
+        return Ok(now);
+    }
     let deadline = Instant::now() + timeout;
     nl.subscribe(RTNLGRP_LINK)?;
     let running = running(nl, dev, deadline);
@@ -388,8 +392,7 @@ fn running(nl: &mut Netlink, dev: &Dev, deadline: Instant) -> Result<Link> {
             Err(err) if err.is_overrun() => continue,
             link => link?,
         };
-        // The operational state is what the bridge above looks at, and it follows the flag.
-        if link.is_running() && matches!(link.operstate, OperState::Up | OperState::Unknown) {
+        if is_ready(&link) {
             return Ok(link);
         }
         if Instant::now() >= deadline {
@@ -397,6 +400,11 @@ fn running(nl: &mut Netlink, dev: &Dev, deadline: Instant) -> Result<Link> {
         }
         nl.wait_readable(deadline)?;
     }
+}
+
+/// The operational state is what the bridge above looks at, and it follows the flag.
+fn is_ready(link: &Link) -> bool {
+    link.is_running() && matches!(link.operstate, OperState::Up | OperState::Unknown)
 }
 
 /// Starts the description of a new link; a kind's `add` completes it.

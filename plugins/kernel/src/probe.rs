@@ -7,9 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etherparse::{ArpOperation, ArpPacketSlice, EtherType, SlicedPacket};
+use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacketSlice, EtherType, Ethernet2Header, SlicedPacket};
 use nix::{
     errno::Errno,
+    ifaddrs::getifaddrs,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recv, sendto, socket,
@@ -17,9 +18,8 @@ use nix::{
 };
 
 use crate::{
-    announce::{arp_frame, link_address},
     error::{Error, Result},
-    link::Dev,
+    link::{Dev, LinkIndex},
     mac::MacAddr,
 };
 
@@ -61,6 +61,29 @@ fn ask(packet: &OwnedFd, link: &LinkAddr, mac: MacAddr, address: Ipv4Addr) -> io
             return Ok(Some(owner));
         }
     }
+}
+
+/// Where to send by link index: what `getifaddrs` makes of a link is such an address already, and nothing else makes
+/// one without `unsafe`. It lists all links, so this is for a container's namespace, not for a host with thousands.
+fn link_address(index: LinkIndex) -> io::Result<LinkAddr> {
+    let wanted = usize::try_from(u32::from(index)).map_err(io::Error::other)?;
+    let links = getifaddrs()?.filter_map(|entry| entry.address?.as_link_addr().copied());
+    let mut found = links.filter(|address| address.ifindex() == wanted);
+    found.next().ok_or_else(|| Errno::ENODEV.into())
+}
+
+/// An ARP request for `target`, to everybody.
+fn arp_frame(mac: MacAddr, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    let header =
+        Ethernet2Header { source: mac.0, destination: MacAddr::BROADCAST.0, ether_type: EtherType::ARP };
+    let arp = ArpEthIpv4Packet {
+        operation: ArpOperation::REQUEST,
+        sender_mac: mac.0,
+        sender_ipv4: sender.octets(),
+        target_mac: [0; 6],
+        target_ipv4: target.octets(),
+    };
+    [&header.to_bytes()[..], &arp.to_bytes()[..]].concat()
 }
 
 /// The sender of a frame that claims `address`: an ARP packet sent from it, or another's probe for it.

@@ -125,7 +125,8 @@ impl Adding<'_> {
         ];
         let interface = NewInterface { dev: &ends.container, mac, index: CONTAINER_INTERFACE };
         let through_the_host = through_the_host(&ends.container, result);
-        container.bring_up_with(&interface, result, Dad::Skip, through_the_host)
+        container.bring_up_with(&interface, result, Dad::Skip, through_the_host)?;
+        container.announce_to(host, &near, &interface, result)
     }
 }
 
