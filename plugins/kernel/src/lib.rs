@@ -18,6 +18,7 @@ pub mod error;
 pub mod fdb;
 pub mod forwarding;
 pub mod link;
+pub mod listener;
 pub mod mac;
 pub mod macvlan;
 pub mod neighbour;

@@ -81,6 +81,13 @@ impl<'a> Rule<'a> {
         self.compare(field.prefix(network.prefix()), Operator::Equal, Value::Network(network).first())
     }
 
+    /// `field "text*"`, or `field != "text*"`: a name that begins so, or does not.
+    #[must_use]
+    pub fn begins(self, field: Field, text: &str, negated: bool) -> Self {
+        let operator = if negated { Operator::NotEqual } else { Operator::Equal };
+        self.compare(field.into(), operator, text.as_bytes().to_vec())
+    }
+
     /// `field != network`
     #[must_use]
     pub fn not_within(self, field: Field, network: IpNetwork) -> Self {

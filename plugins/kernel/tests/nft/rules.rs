@@ -97,6 +97,7 @@ table inet test {
 		ct mark set ct mark | 0x00001000
 		meta mark set meta mark | 0x00002000
 		iifname "a" oifname != "b" reject
+		iifname "veth*" oifname != "br-*" accept
 	}
 }
 "#;
@@ -125,6 +126,7 @@ fn conditions() {
             rule().set_ct_mark_bits(0x1000),
             rule().set_mark_bits(0x2000),
             rule().equal(Field::Iifname, &ifname("a")).not_equal(Field::Oifname, &ifname("b")).reject(),
+            accept(rule().begins(Field::Iifname, "veth", false).begins(Field::Oifname, "br-", true)),
         ] {
             batch.append_rule(rule);
         }
