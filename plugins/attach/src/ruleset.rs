@@ -10,10 +10,12 @@
 //! Where a key may pass from one attachment to the next (an address that is given out again), a map beside the sets says
 //! whose it is; see [`plan`].
 
+pub mod condition;
 pub mod legacy;
 pub mod masquerade;
 pub mod owner;
 pub mod plan;
+pub mod publish;
 mod schema;
 pub mod spoof_check;
 pub mod sweep;

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 
 use kernel::{
     error::{Error, Result},
-    nft::{Nft, batch::Batch, element::Element, table::Table},
+    nft::{Nft, batch::Batch, element::Element, rule::Verdict, table::Table},
 };
 
 use super::{
     masquerade::Masquerade,
+    publish::Publish,
     schema::{Feature, INET, Place},
     spoof_check::SpoofCheck,
 };
@@ -50,6 +51,14 @@ impl Plan {
         self
     }
 
+    /// With these ports published. Where another attachment has one of them, [`Plan::add`] fails, and
+    /// [`super::publish::taken`] tells whose it is.
+    #[must_use]
+    pub fn publish(mut self, publish: &Publish<'_>) -> Self {
+        publish.plan(&mut self);
+        self
+    }
+
     /// With frames of this port checked.
     #[must_use]
     pub fn spoof_check(mut self, check: &SpoofCheck<'_>) -> Self {
@@ -62,32 +71,42 @@ impl Plan {
         self.groups.is_empty()
     }
 
-    /// Puts everything in, in one batch; what is in already is fine. Makes the features that are missing, and drives out
-    /// what a former holder of the addresses left.
+    /// Puts everything in, in one batch (several where there are hundreds of ports); what is in already is fine. Makes the
+    /// features that are missing, and drives out what a former holder of the addresses left.
     pub fn add(&self, nft: &mut Nft) -> Result<()> {
+        self.groups.chunks(AT_ONCE).try_for_each(|groups| self.add_groups(groups, nft))
+    }
+
+    fn add_groups(&self, groups: &[Group], nft: &mut Nft) -> Result<()> {
         for _ in 0..ATTEMPTS {
-            match nft.commit(self.addition()) {
+            match nft.commit(addition(groups)) {
                 Err(err) if err.is_missing() => self.make_features(nft)?,
-                Err(err) if is_taken(&err) => self.evict(nft)?,
+                Err(err) if is_taken(&err) && !self.evict(nft)? => return Err(err),
+                Err(err) if is_taken(&err) => {}
                 done => return done,
             }
         }
-        nft.commit(self.addition())
+        nft.commit(addition(groups))
     }
 
     /// Takes everything out that is in and still belongs to this attachment.
     ///
     /// Keep `nft` open until the other work of the DEL is done: closing it waits for an RCU grace period.
     pub fn remove(&self, nft: &mut Nft) -> Result<()> {
-        match nft.commit(removal(&self.groups)) {
-            Err(err) if err.is_missing() || is_taken(&err) => {}
-            done => return done,
-        }
-        // Some of it is not there or not ours: find out which.
-        for group in &self.groups {
-            match nft.commit(removal(std::slice::from_ref(group))) {
+        for groups in self.groups.chunks(AT_ONCE) {
+            match nft.commit(removal(groups)) {
                 Err(err) if err.is_missing() || is_taken(&err) => {}
-                done => done?,
+                done => {
+                    done?;
+                    continue;
+                }
+            }
+            // Some of it is not there or not ours: find out which.
+            for group in groups {
+                match nft.commit(removal(std::slice::from_ref(group))) {
+                    Err(err) if err.is_missing() || is_taken(&err) => {}
+                    done => done?,
+                }
             }
         }
         Ok(())
@@ -98,6 +117,12 @@ impl Plan {
         let mut missing = Vec::new();
         for feature in &self.features {
             let rules = nft.rules(feature.chain())?;
+            if let Some(chain) = feature.jumped_to() {
+                let jump = Verdict::Jump(chain.name.to_owned());
+                if !rules.iter().any(|rule| rule.verdict().as_ref() == Some(&jump)) {
+                    missing.push(format!("a jump from chain {} to {}", feature.chain(), chain.name));
+                }
+            }
             let looked_up: BTreeSet<_> = rules.iter().flat_map(|rule| rule.lookups()).collect();
             for place in feature.looked_up() {
                 if !looked_up.contains(place.set().name) {
@@ -115,15 +140,6 @@ impl Plan {
         Ok(missing)
     }
 
-    fn addition(&self) -> Batch {
-        let mut batch = Batch::new();
-        for (place, element) in self.groups.iter().flat_map(|group| group.guard.iter().chain(&group.elements))
-        {
-            batch.ensure_elements(place.set(), std::slice::from_ref(element));
-        }
-        batch
-    }
-
     fn make_features(&self, nft: &mut Nft) -> Result<()> {
         for feature in &self.features {
             match nft.commit(feature.schema()) {
@@ -136,11 +152,16 @@ impl Plan {
 
     /// Takes out what is in the name of another attachment under our keys: that one is gone, for the address is ours
     /// now. The only place where ADD reads; it happens after a DEL that never came.
-    fn evict(&self, nft: &mut Nft) -> Result<()> {
+    ///
+    /// False when what is in the way has its place: a port is not given out, two attachments may want it.
+    fn evict(&self, nft: &mut Nft) -> Result<bool> {
         for (place, guard) in self.groups.iter().filter_map(|group| group.guard.as_ref()) {
             let Some(found) = nft.find_element(place.set(), &guard.key)? else { continue };
             if found.data == guard.data {
                 continue;
+            }
+            if !place.is_of_owners() {
+                return Ok(false);
             }
             let mut elements = Vec::new();
             for place in places(nft, INET)?.into_iter().filter(|place| !place.is_of_owners()) {
@@ -150,13 +171,21 @@ impl Plan {
             }
             Self::of(vec![Group { guard: Some((place.clone(), found)), elements }]).remove(nft)?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 /// Those of our sets that are there.
 pub(super) fn places(nft: &mut Nft, table: Table<'_>) -> Result<Vec<Place>> {
     Ok(nft.sets(table)?.iter().filter_map(|name| Place::named(table, name)).collect())
+}
+
+fn addition(groups: &[Group]) -> Batch {
+    let mut batch = Batch::new();
+    for (place, element) in groups.iter().flat_map(|group| group.guard.iter().chain(&group.elements)) {
+        batch.ensure_elements(place.set(), std::slice::from_ref(element));
+    }
+    batch
 }
 
 fn removal(groups: &[Group]) -> Batch {
@@ -178,5 +207,7 @@ fn is_taken(error: &Error) -> bool {
     error.is_exists() || error.is_busy()
 }
 
+/// So many groups of five elements fit into the send buffer that everybody has (208 KiB).
+const AT_ONCE: usize = 100;
 /// Once for missing features, once for a former holder, and as much again for somebody who flushes the ruleset.
 const ATTEMPTS: usize = 4;

@@ -9,6 +9,11 @@ use kernel::nft::{
     value::Type,
 };
 
+use super::{
+    condition::{Condition, suffix},
+    publish,
+};
+
 /// What packets see.
 pub(super) const INET: Table<'static> = Table { family: Family::Inet, name: "tenon" };
 /// What frames on bridges see.
@@ -23,7 +28,7 @@ pub(super) const SPOOFING: Chain<'static> =
     BRIDGE.base_chain("spoofing", ChainKind::Filter, Hook::Prerouting, -300);
 
 /// A part of the tables that is made as a whole. In the order in which they need each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Feature {
     /// Connections of the containers leave with the host's address.
     Masquerade,
@@ -32,6 +37,16 @@ pub(super) enum Feature {
     Exempt(Ip, u8),
     /// Frames of a container carry its own address.
     SpoofCheck,
+    /// Ports of the host lead to containers.
+    Publish,
+    /// So do those that are published under these conditions.
+    Ports(Ip, Vec<Condition>),
+    /// Neighbours of a container, in a network with a prefix of this length, reach it by the host's ports.
+    Hairpin(Ip, u8),
+    /// The host itself does by 127.0.0.1.
+    FromLocalhost,
+    /// Connections by the host's ports come to the container from the host's address.
+    PortMasquerade(Ip),
 }
 
 /// An IP version.
@@ -52,29 +67,51 @@ pub(super) struct Place {
 
 impl Feature {
     /// All there is to it. Fails with EEXIST, and does nothing, when somebody else has made it in the meantime.
-    pub(super) fn schema(self) -> Batch {
+    pub(super) fn schema(&self) -> Batch {
         let mut batch = Batch::new();
         match self {
             Self::Masquerade => masquerade(&mut batch),
-            Self::Exempt(ip, prefix) => exempt(&mut batch, ip, prefix),
+            Self::Exempt(ip, prefix) => exempt(&mut batch, *ip, *prefix),
             Self::SpoofCheck => spoof_check(&mut batch),
+            Self::Publish => publish::publish(&mut batch),
+            Self::Ports(ip, conditions) => publish::ports(&mut batch, *ip, conditions),
+            Self::Hairpin(ip, prefix) => publish::hairpin(&mut batch, *ip, *prefix),
+            Self::FromLocalhost => publish::from_localhost(&mut batch),
+            Self::PortMasquerade(ip) => publish::port_masquerade(&mut batch, *ip),
         }
         batch
     }
 
-    pub(super) fn chain(self) -> Chain<'static> {
+    /// The chain that has its rules.
+    pub(super) fn chain(&self) -> Chain<'static> {
         match self {
             Self::Masquerade | Self::Exempt(..) => MASQUERADING,
             Self::SpoofCheck => SPOOFING,
+            Self::Publish => publish::ARRIVING,
+            Self::Ports(..) => publish::PUBLISHED,
+            Self::Hairpin(..) | Self::FromLocalhost | Self::PortMasquerade(_) => publish::ANSWERING,
         }
     }
 
+    /// Chains that its rules jump to.
+    pub(super) fn jumped_to(&self) -> Option<Chain<'static>> {
+        matches!(self, Self::Publish).then_some(publish::PUBLISHED)
+    }
+
     /// The sets that rules of its chain look into.
-    pub(super) fn looked_up(self) -> Vec<Place> {
+    pub(super) fn looked_up(&self) -> Vec<Place> {
         match self {
             Self::Masquerade => vec![Place::masq(Ip::V4), Place::masq(Ip::V6)],
-            Self::Exempt(ip, prefix) => vec![Place::exempt(ip, prefix)],
+            Self::Exempt(ip, prefix) => vec![Place::exempt(*ip, *prefix)],
             Self::SpoofCheck => vec![Place::spoof_checked(), Place::spoof_allowed()],
+            Self::Publish => vec![],
+            Self::Ports(ip, conditions) => {
+                let suffix = suffix(conditions);
+                vec![Place::port(*ip, &suffix), Place::port_any(*ip, &suffix)]
+            }
+            Self::Hairpin(ip, prefix) => vec![Place::hairpin(*ip, *prefix)],
+            Self::FromLocalhost => vec![Place::from_localhost()],
+            Self::PortMasquerade(ip) => vec![Place::port_masq(*ip)],
         }
     }
 }
@@ -121,6 +158,14 @@ fn spoof_check(batch: &mut Batch) {
 }
 
 impl Place {
+    pub(super) fn inet(
+        name: impl Into<Cow<'static, str>>,
+        key: &'static [Type],
+        data: &'static [Type],
+    ) -> Self {
+        Self { table: INET, name: name.into(), key, data }
+    }
+
     /// Whose an address behind an interface is. No rule looks here.
     pub(super) fn owner(ip: Ip) -> Self {
         let (name, key): (_, &[_]) = match ip {
@@ -171,14 +216,20 @@ impl Place {
             _ => match (name.strip_prefix(EXEMPT4), name.strip_prefix(EXEMPT6)) {
                 (Some(digits), _) => exempt(digits, Ip::V4)?,
                 (_, Some(digits)) => exempt(digits, Ip::V6)?,
-                _ => return None,
+                _ => Self::of_ports(name)?,
             },
         };
         (place.table == table).then_some(place)
     }
 
+    /// It says whose addresses are: keys that pass from one holder to the next, so that an older one is gone.
     pub(super) fn is_of_owners(&self) -> bool {
         [Ip::V4, Ip::V6].map(Self::owner).contains(self)
+    }
+
+    /// Its elements belong to whom the address belongs to, whatever they say.
+    pub(super) fn goes_with_address(&self) -> bool {
+        ["masq4", "masq6", EXEMPT4, EXEMPT6].iter().any(|name| self.name.starts_with(name))
     }
 
     pub(super) fn set(&self) -> Set<'_> {
@@ -187,14 +238,14 @@ impl Place {
 }
 
 impl Ip {
-    fn source(self) -> Field {
+    pub(super) fn source(self) -> Field {
         match self {
             Self::V4 => Field::Ip4Source,
             Self::V6 => Field::Ip6Source,
         }
     }
 
-    fn destination(self) -> Field {
+    pub(super) fn destination(self) -> Field {
         match self {
             Self::V4 => Field::Ip4Destination,
             Self::V6 => Field::Ip6Destination,

@@ -73,7 +73,7 @@ fn stale(nft: &mut Nft, is_stale: impl Fn(&str) -> bool) -> Result<Vec<Group>> {
     for (place, element) in others {
         let key = &element.key[..element.key.len().min(OWNER_KEY)];
         // Under the guard of somebody else it is theirs, whatever it says.
-        if guards.contains_key(key) && !groups.contains_key(key) {
+        if place.goes_with_address() && guards.contains_key(key) && !groups.contains_key(key) {
             continue;
         }
         let group = groups.entry(key.to_vec()).or_insert_with(|| Group { guard: None, elements: vec![] });
