@@ -53,7 +53,8 @@ fn check_host(config: &Config, attachment: &Attachment) -> anyhow::Result<()> {
         return Err(failed(format!("{} is down", port.name)).into());
     }
     if let Some(options) = port.port
-        && (options.hairpin, options.isolated) != (config.hairpin, config.isolated)
+        // A later plugin may have wanted hairpin mode (CNI 1.1.0, "CHECK": later changes are to be tolerated).
+        && (config.hairpin && !options.hairpin || options.isolated != config.isolated)
     {
         return Err(failed(format!(
             "{} has hairpin {} and isolation {}",

@@ -8,6 +8,7 @@ pub mod image;
 pub mod lab;
 mod links;
 pub mod ns;
+pub mod options;
 pub mod picture;
 pub mod ping;
 pub mod plugin;

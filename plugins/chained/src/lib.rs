@@ -3,4 +3,10 @@
 //!
 //! Knows no mode: which plugin made the interface is not asked, the result it left is.
 
+mod addresses;
 pub mod loopback;
+pub mod portmap;
+mod stale;
+
+#[cfg(test)]
+mod readme;

@@ -17,6 +17,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("ipam", &["host-local"]),
     plugin("ipam", &["static"]),
     plugin("chained", &["loopback"]),
+    plugin("chained", &["portmap"]),
     plugin("ptp", &["ptp"]),
     plugin("macvlan", &["macvlan"]),
     plugin("netctl", &["netctl"]),

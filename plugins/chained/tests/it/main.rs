@@ -1,3 +1,7 @@
 //! The chained plugins as a runtime sees them: the real binaries against the real kernel, in labs.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod loopback;
+mod net;
+mod portmap;

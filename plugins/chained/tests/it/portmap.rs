@@ -1,0 +1,4 @@
+//! `portmap`.
+
+mod conflict;
+mod traffic;
