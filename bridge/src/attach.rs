@@ -3,7 +3,7 @@
 use anyhow::Context;
 use attach::{
     addresses::allocate,
-    container::{Container, NewInterface},
+    container::{CARRIER_TIMEOUT, Container, NewInterface},
     gateway,
     hardware::{End, derived_mac},
     host_bridge::{self, Wishes},
@@ -207,6 +207,11 @@ impl Adding<'_> {
         if config.container_interface_up {
             let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
             let interface = NewInterface { dev: &ends.container, mac, index: CONTAINER_INTERFACE };
+            if dad == Dad::Probe {
+                // The bridge loses its probes as long as it does not see the carrier.
+                container.netlink.execute(link::change(interface.dev).up().request())?;
+                link::wait_running(host, &port, CARRIER_TIMEOUT)?;
+            }
             container.bring_up(&interface, result, dad)?;
             container.announce_to(host, &port, &interface, result)?;
         }

@@ -97,7 +97,7 @@ fn errors_come_in_the_order_of_the_reference_library() {
         good.clone().config(&json!({"name": "net", "cniVersion": "0.3.1"})).check().err(1);
         good.clone().config(&json!({"name": "net", "cniVersion": "1.0.0"})).gc().err(1);
         good.clone().config(&json!({"name": "net", "cniVersion": "1.0.0"})).status().err(1);
-        good.clone().call("FROBNICATE").err(4);
+        good.call("FROBNICATE").err(4);
         assert!(!lab.host().has_link("cni0") && Path::new("/run/tenon").exists().eq(&false));
     });
 }

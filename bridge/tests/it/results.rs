@@ -72,6 +72,6 @@ fn a_result_of_another_version_is_understood() {
         config["cniVersion"] = json!("1.1.0");
         config["prevResult"] = one.result.clone();
         one.call.clone().config(&config).check().ok();
-        one.call.clone().config(&config).del().ok();
+        one.call.config(&config).del().ok();
     });
 }

@@ -210,4 +210,4 @@ fn first_gateway(result: &AddResult, v4: bool) -> Option<IpAddr> {
 /// RFC 4862 sends one probe and waits a second; up to a second more passes before it (section 5.4.2).
 const DAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel takes note of a carrier within a millisecond; more is a host in trouble.
-const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+pub const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);

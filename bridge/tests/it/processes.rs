@@ -1,0 +1,29 @@
+//! ADD and DEL start no process: what they start are threads.
+
+use std::fs;
+
+use crate::net::{attach, call, everything, run};
+
+#[test]
+fn no_child_process() {
+    run("no_child", |lab| {
+        lab.needs_program("strace", "strace");
+        let ns = lab.netns("one");
+        // The second of each goes the usual way; the first makes tables and the bridge.
+        for turn in 0..2 {
+            for verb in ["ADD", "DEL"] {
+                let log = lab.dir().join(format!("{verb}{turn}"));
+                let log = log.to_str().unwrap();
+                let trace = ["strace", "-f", "-o", log, "-e", "trace=execve,fork,vfork,clone,clone3"];
+                call(lab, &everything(), &ns).through(&trace).call(verb).ok();
+                let text = fs::read_to_string(log).unwrap();
+                let calls: Vec<_> = text.lines().filter(|line| line.contains('(')).collect();
+                assert_eq!(calls.iter().filter(|line| line.contains("execve(")).count(), 1, "{text}");
+                let starts: Vec<_> = calls.iter().filter(|line| !line.contains("execve(")).collect();
+                assert!(starts.iter().all(|line| line.contains("CLONE_THREAD")), "{text}");
+                assert_eq!(starts.is_empty(), verb == "DEL", "{text}");
+            }
+        }
+        attach(lab, &everything(), "two").detach();
+    });
+}
