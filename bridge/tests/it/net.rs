@@ -1,9 +1,11 @@
 //! What these tests share: configurations, labs in which only what stays by design may stay, attached containers.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use serde_json::{Value, json};
-use testenv::{lab, lab::Lab, ns::Ns, plugin::PluginCall};
+use testenv::{lab, lab::Lab, ns::Ns, plugin::PluginCall, wait};
+
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// A dual-stack network with a default gateway on bridge `cni0`, with `more` over it.
 pub(crate) fn dual_stack(more: Value) -> Value {
@@ -108,8 +110,9 @@ pub(crate) fn assert_nothing_of_ours_is_left(lab: &Lab) {
             fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
         assert!(left.is_empty(), "{left:?}");
     }
-    let ports = lab.exec(&["ip", "-o", "link", "show", "master", "cni0"]);
-    assert_eq!(ports.stdout, "", "ports of the bridge");
+    // A namespace that is gone takes its links along in the kernel's own time.
+    let ports = || lab.exec(&["ip", "-o", "link", "show", "master", "cni0"]).stdout;
+    wait::poll(SETTLE, || ports().is_empty().then_some(())).unwrap_or_else(|| panic!("ports: {}", ports()));
 }
 
 /// The elements of the suite's sets and maps, as nft prints them.
