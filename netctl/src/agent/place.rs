@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use kernel::{
     address,
     link::{self, Link},
@@ -78,15 +78,23 @@ impl Place {
         Ok(Self { name, path: path.to_owned(), inode: inode(&netns)? })
     }
 
-    /// Opens it.
-    pub fn open(&self) -> anyhow::Result<Netns> {
+    /// Runs `work` inside. The caller's own namespace is not entered anew, which would take CAP_SYS_ADMIN.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let netns = self.open()?;
+        if Netns::current()?.id() == netns.id() {
+            return Ok(work());
+        }
+        Ok(netns.run(work)?)
+    }
+
+    fn open(&self) -> anyhow::Result<Netns> {
         Ok(Netns::open(&self.path)?)
     }
 
     /// Its addresses that others can reach, IPv4 first, in the order of its links.
     pub fn addresses(&self) -> anyhow::Result<Vec<IpAddr>> {
         const GLOBAL: u8 = 0;
-        let mut netlink = Netlink::open_in(&self.open()?)?;
+        let mut netlink = self.run(Netlink::open)??;
         let mut all = address::list_all(&mut netlink)?;
         all.retain(|address| address.scope == GLOBAL && !address.network.ip().is_loopback());
         all.sort_by_key(|address| (address.network.is_ipv6(), u32::from(address.link)));
@@ -95,7 +103,7 @@ impl Place {
 
     /// Its devices by index.
     pub fn devices(&self) -> anyhow::Result<BTreeMap<u32, Device>> {
-        let mut netlink = Netlink::open_in(&self.open()?)?;
+        let mut netlink = self.run(Netlink::open)??;
         let links = link::list(&mut netlink)?;
         let device =
             |link: Link| (link.index.into(), Device { is_port: link.master.is_some(), name: link.name });
@@ -109,30 +117,40 @@ fn inode(netns: &Netns) -> anyhow::Result<u32> {
 
 /// What a selector means on this node; none if it means nothing here.
 ///
-/// `host`, `netns:PATH|NAME`, `pid:N`, a path, a container, an address.
+/// `host`, `netns:PATH|NAME`, `pid:N`, a path, a container, a name of `ip netns`.
 pub fn resolve(selector: &str, containers: &dyn Containers) -> anyhow::Result<Option<Place>> {
     if selector == HOST {
         return Place::own().map(Some);
     }
     if let Some(name) = selector.strip_prefix("netns:") {
         let path = if name.contains('/') { PathBuf::from(name) } else { Path::new(NAMED).join(name) };
-        return Place::at(short_name(&path), &path).map(own_is_host).map(Some);
+        return existing(&path);
     }
     if let Some(pid) = selector.strip_prefix("pid:") {
-        let pid: u32 = pid.parse().map_err(|_| anyhow!("pid {pid:?} is not a number"))?;
-        return Place::at(selector.to_owned(), &PathBuf::from(format!("/proc/{pid}/ns/net")))
-            .map(own_is_host)
-            .map(Some);
+        // Only digits: anything else would walk out of /proc.
+        let is_number = pid.bytes().all(|byte| byte.is_ascii_digit()) && !pid.is_empty();
+        return if is_number { existing(&PathBuf::from(format!("/proc/{pid}/ns/net"))) } else { Ok(None) };
     }
     if selector.starts_with('/') {
-        let path = Path::new(selector);
-        return Place::at(short_name(path), path).map(own_is_host).map(Some);
+        return existing(Path::new(selector));
     }
-    if let Some(place) = containers.find(selector)? {
-        return Ok(Some(place));
+    match containers.find(selector)? {
+        Some(place) => Ok(Some(place)),
+        None if selector.contains('/') => Ok(None),
+        None => existing(&Path::new(NAMED).join(selector)),
     }
-    let named = Path::new(NAMED).join(selector);
-    if named.exists() { Place::at(selector.to_owned(), &named).map(own_is_host).map(Some) } else { Ok(None) }
+}
+
+/// The namespace behind a path; none if there is none.
+fn existing(path: &Path) -> anyhow::Result<Option<Place>> {
+    match Netns::open(path) {
+        Ok(netns) => {
+            let place = Place { name: short_name(path), path: path.to_owned(), inode: inode(&netns)? };
+            Ok(Some(own_is_host(place)))
+        }
+        Err(err) if err.is_missing() || err.is_not_netns() => Ok(None),
+        Err(err) => Err(err.into()),
+    }
 }
 
 fn own_is_host(place: Place) -> Place {

@@ -88,9 +88,9 @@ impl Session {
         match request {
             Request::Hello => nothing_more(hello()?),
             Request::Clock => nothing_more(Reply::Clock { now_ns: observe::now_ns() }),
-            Request::Resolve(selector) => nothing_more(found(place::resolve(&selector, &*self.containers)?)),
+            Request::Resolve(selector) => nothing_more(found(place::resolve(&selector, &*self.containers)?)?),
             Request::Locate { address, foreign } => {
-                nothing_more(found(place::locate(address, &*self.containers, &foreign)))
+                nothing_more(found(place::locate(address, &*self.containers, &foreign))?)
             }
             Request::Observe(order) => {
                 let mark = order.mark.parse()?;
@@ -103,9 +103,8 @@ impl Session {
                 Ok((Reply::Started { limits }, Some(work)))
             }
             Request::Counters(places) => {
-                let read = |place: Place| Ok((place.name.clone(), counters::read(&place.open()?)));
-                let counters = places.into_iter().map(read).collect::<anyhow::Result<_>>()?;
-                nothing_more(Reply::Counters(counters))
+                let read = |place: &Place| (place.name.clone(), counters::read(place));
+                nothing_more(Reply::Counters(places.iter().map(read).collect()))
             }
             Request::Send(order) => {
                 let sender = open_sender(order)?;
@@ -148,14 +147,14 @@ fn hello() -> anyhow::Result<Reply> {
     Ok(Reply::Hello { version: VERSION, host_name: host_name()?, own: Place::own()? })
 }
 
-fn found(place: Option<Place>) -> Reply {
-    let addresses: Vec<IpAddr> = place.as_ref().and_then(|place| place.addresses().ok()).unwrap_or_default();
-    Reply::Place { place, addresses }
+fn found(place: Option<Place>) -> anyhow::Result<Reply> {
+    let addresses: Vec<IpAddr> = place.as_ref().map_or(Ok(Vec::new()), Place::addresses)?;
+    Ok(Reply::Place { place, addresses })
 }
 
 fn open_sender(order: SendProbes) -> anyhow::Result<Sender> {
     let mark: Mark = order.mark.parse()?;
-    order.from.open()?.run(|| Sender::open(mark, order.clone()))?
+    order.from.run(|| Sender::open(mark, order.clone()))?
 }
 
 /// One line. Nobody is left to tell when the other side is gone; its end of input ends us.
@@ -205,8 +204,6 @@ mod tests {
         check("{\"id\": 7}", 7, "missing field `request`");
         check("[[[[", 0, "not understood");
         check(r#"{"id":1,"request":"dance"}"#, 1, "unknown variant `dance`");
-        check(r#"{"id":2,"request":{"resolve":"pid:x"}}"#, 2, "pid \"x\" is not a number");
-        check(r#"{"id":3,"request":{"resolve":"netns:/no/such"}}"#, 3, "/no/such");
         let observe = r#"{"mark":"zz","places":[],"neighbours":false,"foreign":[],"without_bpf":true}"#;
         check(
             &format!(r#"{{"id":4,"request":{{"observe":{observe}}}}}"#),
@@ -219,6 +216,10 @@ mod tests {
 
     #[test]
     fn requests_are_answered_in_order() {
+        for selector in ["pid:x", "pid:0", "netns:/no/such", "netns:/etc/passwd", "nobody"] {
+            let replies = replies(&format!(r#"{{"id":3,"request":{{"resolve":"{selector}"}}}}"#));
+            assert_eq!(replies[0]["reply"]["reply"]["place"]["place"], serde_json::Value::Null, "{selector}");
+        }
         let replies = replies("{\"id\":1,\"request\":\"hello\"}\nnoise\n{\"id\":2,\"request\":\"clock\"}\n");
         assert_eq!(replies[0]["reply"]["reply"]["hello"]["version"], VERSION);
         assert!(replies[1]["refused"].is_object());

@@ -33,10 +33,10 @@ pub enum MapKind {
 
 /// What the kernel says of a program it refuses.
 #[derive(Debug, thiserror::Error)]
-#[error("load BPF program: {source}{}", trace(log))]
+#[error("load BPF program: {errno}{}", trace(log))]
 pub struct LoadError {
-    /// The errno.
-    pub source: io::Error,
+    /// What the kernel returned; in the text, where it stands before the verifier's words.
+    pub errno: io::Error,
     /// The verifier's account; empty when it never ran (no permission).
     pub log: String,
 }
@@ -144,7 +144,7 @@ pub fn load(insns: &[Insn]) -> Result<OwnedFd, LoadError> {
         ..ProgLoad::default()
     };
     // SAFETY: `insns` holds `count` instructions of 8 bytes, the licence ends in a zero; no log is asked for.
-    let source = match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
+    let errno = match unsafe { bpf_fd(BPF_PROG_LOAD, &mut attr) } {
         Ok(fd) => return Ok(fd),
         Err(err) => err,
     };
@@ -156,7 +156,7 @@ pub fn load(insns: &[Insn]) -> Result<OwnedFd, LoadError> {
         return Ok(fd);
     }
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(0);
-    Err(LoadError { source, log: String::from_utf8_lossy(&log[..end]).trim().to_owned() })
+    Err(LoadError { errno, log: String::from_utf8_lossy(&log[..end]).trim().to_owned() })
 }
 
 /// Runs `program` at the tracepoint until the returned descriptor closes.
@@ -291,7 +291,7 @@ mod tests {
         asm.mov(R0, R6);
         asm.exit();
         let err = load(&asm.finish()).unwrap_err();
-        assert_eq!(err.source.raw_os_error(), Some(libc::EACCES));
+        assert_eq!(err.errno.raw_os_error(), Some(libc::EACCES));
         assert!(err.log.contains("R6 !read_ok"), "{}", err.log);
         assert!(err.to_string().starts_with("load BPF program: Permission denied"), "{err}");
     }

@@ -21,7 +21,7 @@ pub enum Error {
     #[error(transparent)]
     Types(#[from] btf::Error),
     /// A map could not be made.
-    #[error("make BPF {map}: {source}")]
+    #[error("make BPF {map}")]
     Map {
         /// Which one.
         map: &'static str,
@@ -29,7 +29,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The program was refused.
-    #[error("tracepoint {tracepoint}: {source}")]
+    #[error("tracepoint {tracepoint}")]
     Load {
         /// For which tracepoint.
         tracepoint: &'static str,
@@ -37,7 +37,7 @@ pub enum Error {
         source: LoadError,
     },
     /// The program could not be attached.
-    #[error("attach to raw tracepoint {tracepoint}: {source}")]
+    #[error("attach to raw tracepoint {tracepoint}")]
     Attach {
         /// To which.
         tracepoint: &'static str,

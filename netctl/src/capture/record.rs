@@ -39,7 +39,6 @@ impl Recorder {
         let open = |CapturePlace { place, device }: CapturePlace| {
             let what = device.as_deref().unwrap_or("all devices");
             let sniffer = place
-                .open()?
                 .run(|| Sniffer::open(device.as_deref(), snaplen))?
                 .with_context(|| format!("capture {what} of {}", place.name))?;
             Ok(Wire { place, sniffer, names: DeviceNames::default() })

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
+
 use super::file::{CaptureFile, decode};
 use crate::{
     agent::{
@@ -44,7 +46,7 @@ pub fn find(wish: &Wish, nodes: &mut Nodes) -> Result<Scene, Failure> {
     let own = ["host".to_owned()];
     let selectors = if wish.selectors.is_empty() { &own[..] } else { &wish.selectors };
     for selector in selectors {
-        let found = nodes.resolve(selector).map_err(|err| Failure::Usage(format!("{selector}: {err:#}")))?;
+        let found = nodes.resolve(selector).with_context(|| format!("find {selector}"))?;
         let found = found.ok_or_else(|| Failure::Usage(format!("no node knows {selector:?}")))?;
         let name = format!("{}.{}", found.place.name, nodes.all[found.node].name);
         scene.names.extend(found.addresses.iter().map(|address| (*address, name.clone())));

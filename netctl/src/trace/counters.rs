@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use kernel::netns::Netns;
+use crate::agent::place::Place;
 
 /// Counter names with their values, of one namespace.
 pub type Counters = BTreeMap<String, u64>;
@@ -37,11 +37,11 @@ const TELLING: [&str; 24] = [
 ];
 
 /// Reads those of a namespace; none where they cannot be read.
-pub fn read(netns: &Netns) -> Counters {
+pub fn read(place: &Place) -> Counters {
     // /proc/net is the process's, not the thread's.
     const FILES: [&str; 2] = ["/proc/thread-self/net/snmp", "/proc/thread-self/net/netstat"];
     let read = || FILES.map(|file| fs::read_to_string(file).unwrap_or_default()).concat();
-    netns.run(read).map(|text| parse(&text)).unwrap_or_default()
+    place.run(read).map(|text| parse(&text)).unwrap_or_default()
 }
 
 /// Pairs of lines: `Ip: name name`, `Ip: 1 2`.

@@ -8,7 +8,6 @@ use std::{
     process::Command,
 };
 
-use kernel::netns::Netns;
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     time::{ClockId, clock_gettime},
@@ -47,7 +46,6 @@ pub struct Observer {
 
 struct Rules {
     place: Place,
-    netns: Netns,
     tracer: RuleTracer,
     texts: BTreeMap<(String, u64), String>,
 }
@@ -83,7 +81,7 @@ impl Observer {
         let filter = Filter { namespaces: Some(names.keys().copied().collect()), mark: Some(mark.key) };
         let bpf = match without_bpf {
             true => Err("switched off".to_owned()),
-            false => open_tap(&filter).map_err(|err| err.to_string()),
+            false => open_tap(&filter).map_err(|err| format!("{:#}", anyhow::Error::new(err))),
         };
         let bpf = bpf.map_err(|why| {
             limits
@@ -106,27 +104,20 @@ impl Observer {
     }
 
     fn open_in(&mut self, place: &Place, limits: &mut Vec<String>) {
-        let netns = match place.open() {
-            Ok(netns) => netns,
-            Err(err) => return limits.push(format!("namespace {}: {err:#}", place.name)),
-        };
-        match inside(&netns, || RuleTracer::open(&self.mark)) {
-            Ok(tracer) => {
-                let (place, netns) = (place.clone(), netns.clone());
-                self.rules.push(Rules { place, netns, tracer, texts: BTreeMap::new() });
-            }
-            Err(err) => limits.push(format!("no nftrace in {} ({err}): rules are not named", place.name)),
+        match inside(place, || RuleTracer::open(&self.mark)) {
+            Ok(tracer) => self.rules.push(Rules { place: place.clone(), tracer, texts: BTreeMap::new() }),
+            Err(err) => limits.push(format!("no nftrace in {} ({err:#}): rules are not named", place.name)),
         }
         if self.tap.is_some() {
             return;
         }
-        match inside(&netns, || Sniffer::open(None, 256)) {
+        match inside(place, || Sniffer::open(None, 256)) {
             Ok(sniffer) => {
                 let names = DeviceNames::default();
                 self.wires.push(Wire { place: place.clone(), sniffer, names });
             }
             Err(err) => {
-                limits.push(format!("no packet socket in {} ({err}): nothing is seen there", place.name))
+                limits.push(format!("no packet socket in {} ({err:#}): nothing is seen there", place.name))
             }
         }
     }
@@ -195,8 +186,8 @@ fn open_tap(filter: &Filter) -> Result<(Tap, Explainer), tap::Error> {
     Ok((Tap::open(&btf, &Tracepoint::ALL, filter)?, Explainer::new(&btf)))
 }
 
-fn inside<T: Send>(netns: &Netns, open: impl FnOnce() -> io::Result<T> + Send) -> Result<T, String> {
-    netns.run(open).map_err(|err| err.to_string())?.map_err(|err| err.to_string())
+fn inside<T: Send>(place: &Place, open: impl FnOnce() -> io::Result<T> + Send) -> anyhow::Result<T> {
+    Ok(place.run(open)??)
 }
 
 /// The ring buffer is the node's, not a namespace's.
@@ -246,7 +237,7 @@ fn seen_on_wire(frame: &Frame, offset: u64, place: &Place, names: &mut DeviceNam
 
 impl Rules {
     fn report(&mut self, mark: &Mark, emit: &dyn Fn(Event)) {
-        let Self { place, netns, tracer, texts } = self;
+        let Self { place, tracer, texts } = self;
         tracer.drain(|decision| {
             // A tunnel's payload lies behind what nftables shows of the packet.
             let packet = Packet::network(0, &decision.bytes);
@@ -255,7 +246,7 @@ impl Rules {
                 return;
             }
             let dropped = decision.verdict == Verdict::Drop;
-            let rule = if dropped { describe(&decision, netns, texts) } else { name(&decision) };
+            let rule = if dropped { describe(&decision, place, texts) } else { name(&decision) };
             let netns = place.name.clone();
             emit(Event::Decided(Decided { time_ns: now_ns(), netns, dropped, rule, bytes: decision.bytes }));
         });
@@ -272,7 +263,7 @@ fn name(decision: &Decision) -> String {
 }
 
 /// The name and the text of a rule that drops, as `nft` writes it.
-fn describe(decision: &Decision, netns: &Netns, texts: &mut BTreeMap<(String, u64), String>) -> String {
+fn describe(decision: &Decision, place: &Place, texts: &mut BTreeMap<(String, u64), String>) -> String {
     let name = name(decision);
     let Decision { family, table, chain, handle: Some(handle), .. } = decision else {
         return format!("{name} drop");
@@ -280,7 +271,7 @@ fn describe(decision: &Decision, netns: &Netns, texts: &mut BTreeMap<(String, u6
     let key = (format!("{family} {table} {chain}"), *handle);
     let text = texts.entry(key).or_insert_with(|| {
         let list = || Command::new("nft").args(["-a", "-s", "list", "chain", family, table, chain]).output();
-        let listing = netns.run(list).ok().and_then(Result::ok).map(|output| output.stdout);
+        let listing = place.run(list).ok().and_then(Result::ok).map(|output| output.stdout);
         rule_text(&String::from_utf8_lossy(&listing.unwrap_or_default()), *handle).unwrap_or_default()
     });
     if text.is_empty() { name } else { format!("{name}: {text}") }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
+
 use super::{
     counters::{Counters, grown},
     observe,
@@ -122,9 +124,7 @@ fn places(nodes: &Nodes, ends: &[Option<&Found>]) -> Vec<Vec<Place>> {
 /// Source, destination if a node has it, and the address to send to.
 fn ends(question: &Question, nodes: &mut Nodes) -> Result<(Found, Option<Found>, IpAddr), Failure> {
     let unknown = |what: &str| Failure::Usage(format!("no node knows {what:?}"));
-    let mut resolve = |selector: &str| {
-        nodes.resolve(selector).map_err(|err| Failure::Usage(format!("{selector}: {err:#}")))
-    };
+    let mut resolve = |selector: &str| nodes.resolve(selector).with_context(|| format!("find {selector}"));
     let source = resolve(&question.source)?.ok_or_else(|| unknown(&question.source))?;
     let destination = resolve(&question.destination)?;
     if let Some(address) = nodes.address(&question.destination) {

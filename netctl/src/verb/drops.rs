@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
@@ -70,7 +71,7 @@ fn find(selectors: &[String], nodes: &mut Nodes) -> Result<Option<BTreeMap<usize
     }
     let mut places: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
     for selector in selectors {
-        let found = nodes.resolve(selector).map_err(|err| Failure::Usage(format!("{selector}: {err:#}")))?;
+        let found = nodes.resolve(selector).with_context(|| format!("find {selector}"))?;
         let found = found.ok_or_else(|| Failure::Usage(format!("no node knows {selector:?}")))?;
         places.entry(found.node).or_default().push(found.place);
     }

@@ -212,6 +212,28 @@ fn an_answer_from_the_wrong_container_and_what_is_too_large_to_send_are_told() {
 }
 
 #[test]
+fn without_the_right_to_bpf_the_rest_still_works() {
+    lab::run("trace-no-cap", |lab| {
+        lab.needs_program("setpriv", "util-linux");
+        let host = Host::build(lab);
+        let mut argv = vec!["setpriv", "--bounding-set", "-bpf,-perfmon,-sys_admin"];
+        argv.extend(["--inh-caps", "-bpf,-perfmon,-sys_admin", NETCTL, "--node", "n1", "-o", "json"]);
+        let traced = Traced::of(host.host.exec(&[&argv[..], &["trace", "host", "10.1.0.12"]].concat()));
+        traced.verdict("delivered", 0);
+        assert_eq!(traced.hops()[0], "n1/host/cni0 tx");
+        assert!(
+            traced.stderr.contains("n1: no BPF (make BPF scratch space: Operation not permitted"),
+            "{}",
+            traced.stderr
+        );
+        // What it may not enter is no unknown name.
+        let ran = host.host.exec(&[&argv[..], &["trace", "netns:c1", "netns:c2"]].concat());
+        assert_eq!(ran.code, Some(3), "{}", ran.stderr);
+        assert!(ran.stderr.contains("enter network namespace /run/netns/c1"), "{}", ran.stderr);
+    });
+}
+
+#[test]
 fn a_rule_of_a_bridge_is_named() {
     lab::run("trace-bridge-rule", |lab| {
         let host = Host::build(lab);
