@@ -53,6 +53,11 @@ impl Nodes {
         Ok(Self { all, events })
     }
 
+    /// Brings all to their end; [`Nodes::events`] ends after the last event.
+    pub fn finish(&mut self) {
+        self.all.iter_mut().for_each(Node::finish);
+    }
+
     /// The names, by position.
     pub fn names(&self) -> Vec<String> {
         self.all.iter().map(|node| node.name.clone()).collect()

@@ -94,50 +94,101 @@ pub struct Gathered {
     pub missed: u64,
 }
 
-/// Hands every packet to `each` until the wish is fulfilled, `is_over` says so, or a node fails.
-pub fn gather(
-    wish: &Wish,
-    nodes: &Nodes,
-    is_over: &dyn Fn() -> bool,
-    each: &mut dyn FnMut(&str, &Captured) -> anyhow::Result<()>,
-) -> anyhow::Result<Gathered> {
-    let until = wish.duration.map(|duration| Instant::now() + duration);
-    let (mut packets, mut missed) = (0, BTreeMap::new());
-    let end = loop {
-        let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()).min(LOOK));
-        if is_over() || left.is_zero() || wish.count.is_some_and(|count| packets >= count) {
-            break End::Done;
-        }
-        match nodes.events.recv_timeout(left) {
-            Ok((node, Event::Captured(captured))) => {
-                packets += 1;
-                each(&nodes.all[node].name, &captured)?;
-            }
-            Ok((node, Event::Missed { netns, packets })) => {
-                missed.insert((node, netns), packets);
-            }
-            Ok((node, Event::Failed(why))) => {
-                break End::Failed(format!("{}: {why}", nodes.all[node].name));
-            }
-            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break End::Failed("all agents have ended".to_owned()),
-        }
-    };
-    Ok(Gathered { end, missed: missed.values().sum() })
+/// Where packets go.
+pub trait Sink {
+    /// Takes one.
+    fn packet(&mut self, node: &str, captured: &Captured) -> anyhow::Result<()>;
+
+    /// No more is there at the moment: a reader may be waiting at the other end.
+    fn pause(&mut self) -> anyhow::Result<()>;
 }
 
-/// Writes every packet to a file, each at once: a reader may be waiting at the other end.
-pub fn write<W: Write>(
+impl<W: Write> Sink for CaptureFile<W> {
+    fn packet(&mut self, node: &str, captured: &Captured) -> anyhow::Result<()> {
+        Ok(self.add(node, captured)?)
+    }
+
+    fn pause(&mut self) -> anyhow::Result<()> {
+        Ok(self.flush()?)
+    }
+}
+
+/// Hands every packet to the sink until the wish is fulfilled, `is_over` says so, or a node fails; then what is still
+/// on its way.
+pub fn gather(
     wish: &Wish,
-    nodes: &Nodes,
+    nodes: &mut Nodes,
     is_over: &dyn Fn() -> bool,
-    file: &mut CaptureFile<W>,
+    sink: &mut dyn Sink,
 ) -> anyhow::Result<Gathered> {
-    file.flush()?;
-    gather(wish, nodes, is_over, &mut |node, captured| {
-        file.add(node, captured)?;
-        Ok(file.flush()?)
-    })
+    let until = wish.duration.map(|duration| Instant::now() + duration);
+    let mut gathering = Gathering { packets: 0, missed: BTreeMap::new(), failed: None };
+    loop {
+        let left = until.map_or(LOOK, |until| until.saturating_duration_since(Instant::now()).min(LOOK));
+        let is_enough = wish.count.is_some_and(|count| gathering.packets >= count);
+        if is_over() || left.is_zero() || is_enough || gathering.failed.is_some() {
+            break;
+        }
+        match gathering.next(nodes, left, sink)? {
+            Next::Event(node, event) => gathering.take(&nodes.all[node].name, event, sink)?,
+            Next::Nothing => {}
+            Next::End => break,
+        }
+    }
+    nodes.finish();
+    let most = wish.count.unwrap_or(u64::MAX);
+    while gathering.packets < most
+        && let Next::Event(node, event) = gathering.next(nodes, LAST_WORDS, sink)?
+    {
+        gathering.take(&nodes.all[node].name, event, sink)?;
+    }
+    sink.pause()?;
+    let end = gathering.failed.map_or(End::Done, End::Failed);
+    Ok(Gathered { end, missed: gathering.missed.values().sum() })
+}
+
+/// What came until now.
+struct Gathering {
+    packets: u64,
+    /// By node and namespace.
+    missed: BTreeMap<(String, String), u64>,
+    failed: Option<String>,
+}
+
+enum Next {
+    Event(usize, Event),
+    Nothing,
+    /// All agents have ended.
+    End,
+}
+
+impl Gathering {
+    fn next(&self, nodes: &Nodes, patience: Duration, sink: &mut dyn Sink) -> anyhow::Result<Next> {
+        if let Ok((node, event)) = nodes.events.try_recv() {
+            return Ok(Next::Event(node, event));
+        }
+        sink.pause()?;
+        Ok(match nodes.events.recv_timeout(patience) {
+            Ok((node, event)) => Next::Event(node, event),
+            Err(RecvTimeoutError::Timeout) => Next::Nothing,
+            Err(RecvTimeoutError::Disconnected) => Next::End,
+        })
+    }
+
+    fn take(&mut self, node: &str, event: Event, sink: &mut dyn Sink) -> anyhow::Result<()> {
+        match event {
+            Event::Captured(captured) => {
+                self.packets += 1;
+                sink.packet(node, &captured)?;
+            }
+            Event::Missed { netns, packets } => {
+                self.missed.insert((node.to_owned(), netns), packets);
+            }
+            Event::Failed(why) => self.failed = Some(format!("{node}: {why}")),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// One line about a packet.
@@ -149,5 +200,7 @@ pub fn line(node: &str, captured: &Captured) -> String {
     format!("{clock}.{:06} {node}/{netns}/{device} {way}  {}", nanos / 1000, decode(captured))
 }
 
+/// A peer that does not end in this time is not waited for.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often the user's wish to end is looked at.
 const LOOK: Duration = Duration::from_millis(100);

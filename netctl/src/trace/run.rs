@@ -178,7 +178,7 @@ fn watch(
 /// Evidence while it comes in.
 struct Gathering<'a> {
     evidence: Evidence,
-    nodes: &'a Nodes,
+    nodes: &'a mut Nodes,
     source_address: Option<IpAddr>,
     source_port: u16,
     ended: bool,
@@ -189,7 +189,7 @@ impl Gathering<'_> {
     /// does not answer, which the kernel gives up on after three seconds.
     fn gather(&mut self) -> Outcome {
         let begun = Instant::now();
-        let mut quiet = QUIET;
+        let (mut quiet, mut caught_up) = (QUIET, false);
         loop {
             match self.nodes.events.recv_timeout(quiet) {
                 Ok((node, event)) => {
@@ -197,6 +197,10 @@ impl Gathering<'_> {
                     quiet = QUIET;
                 }
                 Err(RecvTimeoutError::Timeout) if !self.ended && begun.elapsed() < LONGEST => {}
+                Err(RecvTimeoutError::Timeout) if !caught_up => {
+                    self.catch_up();
+                    caught_up = true;
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     let outcome = judge(&self.evidence);
                     let is_open = matches!(outcome.verdict, Verdict::Lost | Verdict::Inconclusive);
@@ -207,6 +211,15 @@ impl Gathering<'_> {
                     quiet = left;
                 }
                 Err(RecvTimeoutError::Disconnected) => return judge(&self.evidence),
+            }
+        }
+    }
+
+    /// Hears from every node once more: what it saw before comes before, however far it is.
+    fn catch_up(&mut self) {
+        for node in &mut self.nodes.all {
+            if let Err(err) = node.ask(Request::Clock) {
+                self.evidence.limits.push(format!("{err:#}"));
             }
         }
     }

@@ -16,11 +16,11 @@ use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::{
-    agent::nodes::Nodes,
+    agent::{nodes::Nodes, protocol::Captured},
     capture::{
         file::CaptureFile,
         filter::Filter,
-        run::{self, End, Wish},
+        run::{self, End, Sink, Wish},
     },
     exit::{Exit, Failure},
     output,
@@ -87,16 +87,15 @@ pub fn run(capture: Capture, context: &Context) -> Result<Exit, Failure> {
             let mut file = CaptureFile::new(out, wish.snaplen, &names).context("write the capture")?;
             run::start(&wish, scene, &mut nodes)?;
             tell(context, &format!("capturing to {}", path.display()));
-            let gathered = run::write(&wish, &nodes, &is_over, &mut file).context("write the capture")?;
+            file.flush().context("write the capture")?;
+            let gathered =
+                run::gather(&wish, &mut nodes, &is_over, &mut file).context("write the capture")?;
             summary(context, &file);
             gathered
         }
         None => {
             run::start(&wish, scene, &mut nodes)?;
-            run::gather(&wish, &nodes, &is_over, &mut |node, captured| {
-                output::write(&format!("{}\n", run::line(node, captured)));
-                Ok(())
-            })?
+            run::gather(&wish, &mut nodes, &is_over, &mut Lines)?
         }
     };
     if missed > 0 {
@@ -108,6 +107,20 @@ pub fn run(capture: Capture, context: &Context) -> Result<Exit, Failure> {
     match end {
         End::Done => Ok(Exit::Fine),
         End::Failed(why) => Err(anyhow::anyhow!(why).into()),
+    }
+}
+
+/// Text on standard output.
+struct Lines;
+
+impl Sink for Lines {
+    fn packet(&mut self, node: &str, captured: &Captured) -> anyhow::Result<()> {
+        output::write(&format!("{}\n", run::line(node, captured)));
+        Ok(())
+    }
+
+    fn pause(&mut self) -> anyhow::Result<()> {
+        Ok(())
     }
 }
 
