@@ -8,6 +8,8 @@ mod check;
 pub mod config;
 mod detach;
 mod port;
+#[cfg(test)]
+mod readme;
 pub mod state;
 
 use cni::{

@@ -11,6 +11,7 @@ mod delegate;
 mod detach;
 mod failures;
 mod fault;
+mod fuzz;
 mod gateway;
 mod host;
 mod interop;
