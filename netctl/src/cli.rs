@@ -10,7 +10,7 @@ use crate::{
     output::Format,
     paths::Paths,
     term::{Color, Style},
-    verb::{self, agent, capture, drops, exec, trace},
+    verb::{self, agent, capture, drops, exec, network, ps, trace},
 };
 
 /// See and repair the container networks of this node.
@@ -53,6 +53,12 @@ pub struct Global {
 /// The verbs; one module each in [`crate::verb`].
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// List the attached containers with their addresses and the host's side of them
+    #[command(visible_aliases = ["attachments", "containers"])]
+    Ps(ps::Ps),
+    /// Show the networks of this node
+    #[command(visible_alias = "net")]
+    Network(network::Network),
     /// Run a network's plugins as a container runtime does
     Exec(exec::Exec),
     /// Follow a probe through every host and say where it ends, and why
@@ -79,6 +85,8 @@ impl Cli {
             peers: global.peers,
         };
         match verb {
+            Verb::Ps(ps) => ps::run(&ps, &context),
+            Verb::Network(network) => network::run(&network, &context),
             Verb::Exec(exec) => exec::run(exec, &context),
             Verb::Trace(trace) => trace::run(&trace, &context),
             Verb::Drops(drops) => drops::run(&drops, &context),

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod conf;
 pub mod drops;
 pub mod exit;
+pub mod facts;
 pub mod gojson;
 pub mod netns;
 pub mod output;

@@ -25,6 +25,58 @@ pub fn document(kind: &str, items: Vec<Value>) -> Value {
     json!({"apiVersion": API_VERSION, "kind": kind, "items": items})
 }
 
+/// A reply in every format: `-o name` prints `name` of each item.
+pub struct Reply {
+    pub kind: &'static str,
+    pub items: Vec<Value>,
+    /// What a script feeds to the next call, one for each item.
+    pub names: Vec<String>,
+    pub table: Table,
+}
+
+/// Columns for people. `wide` ones only show with `-o wide`.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub columns: &'static [&'static str],
+    pub wide: &'static [&'static str],
+    /// As many cells as `columns` and `wide` together.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Reply {
+    pub fn write(&self, format: Format) {
+        let document = || document(self.kind, self.items.clone());
+        write(&match format {
+            Format::Json => format!("{}\n", document()),
+            Format::Yaml => yaml(&document()),
+            Format::Name => self.names.iter().map(|name| format!("{name}\n")).collect(),
+            Format::Table => self.table.text(self.table.columns.len()),
+            Format::Wide => self.table.text(usize::MAX),
+        });
+    }
+}
+
+impl Table {
+    /// The first `shown` columns, each as wide as its widest cell. An empty cell is `-`.
+    fn text(&self, shown: usize) -> String {
+        let header = self.columns.iter().chain(self.wide).map(|&name| name.to_owned()).collect();
+        let lines: Vec<&Vec<String>> = [&header].into_iter().chain(&self.rows).collect();
+        let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+        let width = |column: usize| {
+            let widths = lines.iter().filter_map(|line| Some(cell(line.get(column)?).chars().count()));
+            widths.max().unwrap_or_default()
+        };
+        let widths: Vec<_> = (0..header.len().min(shown)).map(width).collect();
+        let mut text = String::new();
+        for line in lines {
+            let cells = line.iter().zip(&widths).map(|(text, &width)| format!("{:width$}", cell(text)));
+            text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
 /// `value` as YAML, block style; its scalars are JSON's, which YAML contains.
 pub fn yaml(value: &Value) -> String {
     let mut text = String::new();

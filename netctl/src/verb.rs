@@ -1,12 +1,17 @@
 //! The verbs, and what each of them is told.
 
-use std::sync::Arc;
+use std::{
+    io::{Write, stderr},
+    sync::Arc,
+};
 
 use crate::{
     agent::{
         node::Peer,
         place::{Containers, Unnamed},
     },
+    exit::Failure,
+    facts::Facts,
     output::Format,
     paths::Paths,
     term::Style,
@@ -16,6 +21,8 @@ pub mod agent;
 pub mod capture;
 pub mod drops;
 pub mod exec;
+pub mod network;
+pub mod ps;
 pub mod trace;
 
 /// What the command line and the environment say to every verb.
@@ -32,6 +39,16 @@ pub struct Context {
 }
 
 impl Context {
+    /// Everything there is to know of this node. What could not be looked at is said on standard error.
+    pub fn facts(&self) -> Result<Facts, Failure> {
+        let facts = Facts::gather(self.node.as_deref(), &self.paths)?;
+        for what in facts.blind.iter().filter(|_| !self.quiet) {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(stderr(), "{} {what}", self.style.warning());
+        }
+        Ok(facts)
+    }
+
     /// What names this node's containers.
     pub fn containers(&self) -> Arc<dyn Containers> {
         Arc::new(Unnamed)

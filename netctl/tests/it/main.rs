@@ -2,5 +2,7 @@
 
 mod chains;
 mod help;
+mod node;
 mod protocol;
 mod scene;
+mod see;

@@ -15,12 +15,27 @@ use ipnetwork::IpNetwork;
 use crate::{
     allocate::{assign, candidates},
     owner::Owner,
+    place::Place,
+    range::RangeSet,
     resolv_conf,
     store::{Store, lease::exhausted},
 };
 
 pub(crate) mod config;
 use config::{Config, place};
+
+/// What a configuration leases, and where it writes that down: for those who look at it from outside.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    pub sets: Vec<RangeSet>,
+    pub place: Place,
+}
+
+/// The pool of a network's configuration. Fails (code 7) as ADD would.
+pub fn pool(request: &Request) -> Result<Pool, Error> {
+    let Config { sets, place, requested: _, routes: _, resolv_conf: _ } = Config::parse(request)?;
+    Ok(Pool { sets, place })
+}
 
 /// The plugin. It never looks into the namespace.
 pub struct HostLocal;

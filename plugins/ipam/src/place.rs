@@ -27,6 +27,11 @@ impl Place {
         Self::under(Path::new(RUN), Path::new(STATE), data_dir, network)
     }
 
+    /// The directory of the lease files.
+    pub fn leases(&self) -> &Path {
+        &self.leases
+    }
+
     pub(crate) fn under(run: &Path, state: &Path, data_dir: &Path, network: &NetworkName) -> Self {
         // Components drop what does not matter: `/a//b/` is `/a/b`.
         let data_dir: PathBuf = data_dir.components().collect();

@@ -108,10 +108,18 @@ impl Store {
 
     /// Gives back every lease whose owner is not to `keep`, and says which.
     pub fn retain(&mut self, keep: impl Fn(&Owner) -> bool) -> Result<Vec<IpAddr>, StoreError> {
+        self.retain_leases(|_, owner| keep(owner))
+    }
+
+    /// As [`Store::retain`], told the address too.
+    pub fn retain_leases(
+        &mut self,
+        keep: impl Fn(IpAddr, &Owner) -> bool,
+    ) -> Result<Vec<IpAddr>, StoreError> {
         self.clear_draft();
         let mut released = Vec::new();
         for (address, content) in self.leases()? {
-            if Owner::parse(&content).is_some_and(|owner| !keep(&owner)) {
+            if Owner::parse(&content).is_some_and(|owner| !keep(address, &owner)) {
                 released.push(address);
             }
         }
@@ -215,6 +223,22 @@ impl Store {
     fn path(&self, address: IpAddr) -> PathBuf {
         self.place.leases.join(address.to_string())
     }
+}
+
+/// The leases at a place with their owners, by address, for those who only look: no lock is taken and nothing is
+/// changed. A lease that can't be read has no owner.
+pub fn look(place: &Place) -> Result<Vec<(IpAddr, Option<Owner>)>, StoreError> {
+    let failed = failed("list", &place.leases);
+    let entries = match fs::read_dir(&place.leases) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?,
+    };
+    let addresses: BTreeSet<_> = entries.iter().filter_map(|entry| parse_name(&entry.file_name())).collect();
+    let owner = |address: IpAddr| {
+        let content = read(&place.leases.join(address.to_string())).ok();
+        content.and_then(|content| Owner::parse(&content))
+    };
+    Ok(addresses.into_iter().map(|address| (address, owner(address))).collect())
 }
 
 /// The address that names a lease. Other spellings of an address, and other files, are no leases.

@@ -128,8 +128,8 @@ fn errors_name_the_field_and_the_value() {
 fn del_and_gc_need_the_data_directory_alone() {
     let broken =
         request(json!({"ipam": {"subnet": "nonsense", "dataDir": "/data", "ranges": 7}}), "IP=nonsense");
-    assert_eq!(place(&broken).unwrap(), crate::place::Place::new("/data".as_ref(), &"net".parse().unwrap()));
-    let default = crate::place::Place::new("/var/lib/cni/networks".as_ref(), &"net".parse().unwrap());
+    assert_eq!(place(&broken).unwrap(), Place::new("/data".as_ref(), &"net".parse().unwrap()));
+    let default = Place::new("/var/lib/cni/networks".as_ref(), &"net".parse().unwrap());
     for ipam in [json!({}), json!({"ipam": null}), json!({"ipam": {"dataDir": ""}})] {
         assert_eq!(place(&request(ipam, "")).unwrap(), default);
     }

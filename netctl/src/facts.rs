@@ -1,0 +1,158 @@
+//! What is on a node, gathered once for the verbs that show and judge it: configurations, libcni's cache, the plugins'
+//! records, leases, and every namespace as the kernel has it. Judges nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use attach::ruleset::sweep;
+use kernel::{link::Link, nft::Nft};
+use nix::unistd::gethostname;
+
+use self::{
+    attachment::{Attached, join},
+    made::Made,
+    network::Network,
+    settings::Settings,
+    space::Space,
+};
+use crate::{
+    agent::place::Place,
+    cache::Cache,
+    conf::{Directory, Error as ConfError},
+    paths::Paths,
+};
+
+pub mod attachment;
+pub mod container;
+pub mod made;
+pub mod network;
+pub mod order;
+pub mod settings;
+pub mod space;
+
+/// A node at one moment.
+#[derive(Debug)]
+pub struct Facts {
+    pub node: String,
+    /// In the directory's order.
+    pub networks: Vec<Network>,
+    pub broken: Vec<ConfError>,
+    /// By network, container in natural order, and interface.
+    pub attachments: Vec<Attached>,
+    /// The host's namespace first, then others by name.
+    pub spaces: Vec<Space>,
+    /// The comments of the elements in the suite's tables; `None` where they could not be read.
+    pub owners: Option<BTreeSet<String>>,
+    pub settings: Settings,
+    /// What could not be looked at, and why.
+    pub blind: Vec<String>,
+}
+
+impl Facts {
+    /// Looks at everything. What can't be read is noted in [`Self::blind`].
+    pub fn gather(node: Option<&str>, paths: &Paths) -> anyhow::Result<Self> {
+        let mut blind = Vec::new();
+        let mut note = |what: &str, err: &dyn std::fmt::Display| blind.push(format!("{what}: {err}"));
+        let directory = Directory::read(&paths.conf_dir).unwrap_or_else(|err| {
+            note(&paths.conf_dir.display().to_string(), &err);
+            Directory::default()
+        });
+        let cached = Cache::new(&paths.results).list().unwrap_or_else(|err| {
+            note("result cache", &err);
+            crate::cache::Listing::default()
+        });
+        cached.unreadable.iter().for_each(|err| note("result cache", err));
+        let made = Made::all().unwrap_or_else(|err| {
+            note("attachment records", &err);
+            Vec::new()
+        });
+        let networks: Vec<_> =
+            directory.networks.into_iter().map(|list| Network::new(list, &paths.networks)).collect();
+        let owners = Nft::open().and_then(|mut nft| sweep::owners(&mut nft));
+        let owners = owners.map_err(|err| note("nftables", &err)).ok();
+
+        let host = Space::look(Place::own()?)?;
+        let paths_of_containers = cached.entries.iter().filter_map(|entry| entry.namespace());
+        let paths_of_containers: BTreeSet<&str> =
+            paths_of_containers.chain(made.iter().map(|made| made.netns.as_str())).collect();
+        let (others, by_path) = space::others(&host, &paths_of_containers);
+        let spaces: Vec<_> = [host].into_iter().chain(others).collect();
+        let names = container::names();
+        let attachments = join(cached.entries, made, &spaces, &by_path, &names);
+        let settings = Settings::read(&spaces[0].links);
+        let node = node.map_or_else(host_name, str::to_owned);
+        Ok(Self { node, networks, broken: directory.broken, attachments, spaces, owners, settings, blind })
+    }
+
+    /// The node's own namespace.
+    pub fn host(&self) -> &Space {
+        &self.spaces[0]
+    }
+
+    /// The first network of that name, which is the one that runtimes use.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.list.name.as_str() == name)
+    }
+
+    pub fn attached_to<'a>(&'a self, network: &'a Network) -> impl Iterator<Item = &'a Attached> {
+        self.attachments.iter().filter(|attached| attached.key.network == network.list.name)
+    }
+
+    /// The namespace of an attachment, if it lives.
+    pub fn space(&self, attached: &Attached) -> Option<&Space> {
+        self.spaces.get(attached.space?)
+    }
+
+    /// The attachment's interface in its container.
+    pub fn interface(&self, attached: &Attached) -> Option<&Link> {
+        self.space(attached)?.link(attached.key.ifname.as_str())
+    }
+
+    /// The host's end of the attachment's veth pair.
+    pub fn host_link(&self, attached: &Attached) -> Option<&Link> {
+        self.interface(attached).and_then(|inside| self.host().other_end(inside))
+    }
+
+    /// The host's links that have the other end in a container, without an attachment that knows of them, with the namespace that
+    /// has the other end where that is known.
+    pub fn orphans(&self) -> Vec<(&Link, Option<(&Space, &Link)>)> {
+        let known: BTreeSet<_> = self
+            .attachments
+            .iter()
+            .filter_map(|attached| self.host_link(attached))
+            .map(|link| link.index)
+            .collect();
+        let suspicious = |link: &&Link| {
+            let port = link.master.is_some_and(|master| self.is_bridge_of_network(master));
+            let ours = link.alias.as_deref().is_some_and(|alias| alias.starts_with("tenon:"));
+            link.is_veth() && (port || ours) && !known.contains(&link.index)
+        };
+        let links = self.host().links.iter().filter(suspicious);
+        links.map(|link| (link, self.other_side(link))).collect()
+    }
+
+    fn other_side(&self, host_link: &Link) -> Option<(&Space, &Link)> {
+        self.spaces.iter().skip(1).find_map(|space| {
+            let inside = space.links.iter().find(|inside| {
+                self.host().other_end(inside).is_some_and(|found| found.index == host_link.index)
+            })?;
+            Some((space, inside))
+        })
+    }
+
+    fn is_bridge_of_network(&self, index: kernel::link::LinkIndex) -> bool {
+        let bridge = self.host().links.iter().find(|link| link.index == index);
+        bridge.is_some_and(|bridge| {
+            self.networks.iter().any(|network| network.bridge.as_deref() == Some(bridge.name.as_str()))
+                || self.attachments.iter().any(|it| {
+                    it.made.as_ref().is_some_and(|made| made.bridge.as_deref() == Some(&bridge.name))
+                })
+        })
+    }
+}
+
+/// Namespaces by the path that state files name them with.
+pub type ByPath = BTreeMap<String, usize>;
+
+fn host_name() -> String {
+    gethostname().map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
+}

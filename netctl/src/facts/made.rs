@@ -1,0 +1,86 @@
+//! What our plugins have written down of their attachments, whichever plugin it was.
+
+use attach::{
+    record::{Error, Records},
+    ruleset::plan::Plan,
+};
+use cni::names::Attachment;
+use ipnetwork::IpNetwork;
+
+/// One record.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub plugin: &'static str,
+    pub key: Attachment,
+    pub netns: String,
+    /// The host's end of a veth pair.
+    pub host_link: Option<String>,
+    pub bridge: Option<String>,
+    /// What a macvlan is on.
+    pub master: Option<String>,
+    pub addresses: Vec<IpNetwork>,
+    pub masquerade: bool,
+    /// What the attachment has in the suite's tables.
+    pub ruleset: Plan,
+}
+
+impl Made {
+    /// All records of this boot.
+    pub fn all() -> Result<Vec<Self>, Error> {
+        let mut all = Vec::new();
+        for records in Records::of_every_network("bridge")? {
+            all.extend(records.all()?.into_iter().map(|record| of_bridge(record.attachment, record.data)));
+        }
+        for records in Records::of_every_network("ptp")? {
+            all.extend(records.all()?.into_iter().map(|record| of_ptp(record.attachment, record.data)));
+        }
+        for records in Records::of_every_network("macvlan")? {
+            all.extend(records.all()?.into_iter().map(|record| of_macvlan(record.attachment, record.data)));
+        }
+        Ok(all)
+    }
+}
+
+fn of_bridge(key: Attachment, data: bridge::state::Attached) -> Made {
+    let ruleset = data.ruleset(&key);
+    Made {
+        plugin: "bridge",
+        key,
+        netns: data.netns,
+        host_link: Some(data.host_link),
+        bridge: Some(data.bridge),
+        master: None,
+        addresses: data.addresses,
+        masquerade: data.masquerade,
+        ruleset,
+    }
+}
+
+fn of_ptp(key: Attachment, data: ptp::state::Attached) -> Made {
+    let ruleset = data.ruleset(&key);
+    Made {
+        plugin: "ptp",
+        key,
+        netns: data.netns,
+        host_link: Some(data.host_link),
+        bridge: None,
+        master: None,
+        addresses: data.addresses,
+        masquerade: data.masquerade,
+        ruleset,
+    }
+}
+
+fn of_macvlan(key: Attachment, data: macvlan::state::Attached) -> Made {
+    Made {
+        plugin: "macvlan",
+        key,
+        netns: data.netns,
+        host_link: None,
+        bridge: None,
+        master: Some(data.master),
+        addresses: data.addresses.into_iter().map(IpNetwork::from).collect(),
+        masquerade: false,
+        ruleset: Plan::new(),
+    }
+}

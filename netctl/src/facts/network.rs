@@ -1,0 +1,112 @@
+//! A configured network, with what the verbs ask of every kind of network.
+
+use std::{net::IpAddr, path::Path};
+
+use cni::{decode::field, request::Request};
+use ipam::{host_local, owner::Owner, range::RangeSet, store};
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use crate::conf::NetworkList;
+
+/// A network of the directory.
+#[derive(Debug)]
+pub struct Network {
+    pub list: NetworkList,
+    /// The type of the first plugin.
+    pub driver: String,
+    pub bridge: Option<String>,
+    /// The link that a macvlan or ipvlan is on, as configured.
+    pub master: Option<String>,
+    pub is_gateway: bool,
+    pub masquerade: bool,
+    pub hairpin: bool,
+    pub mtu: Option<u32>,
+    /// `ipam.type`.
+    pub ipam: Option<String>,
+    /// Where host-local leases; the error where its configuration is not understood.
+    pub pool: Option<Result<host_local::Pool, String>>,
+    /// The leases by address; the owner is missing where the file says none.
+    pub leases: Vec<(IpAddr, Option<Owner>)>,
+}
+
+impl Network {
+    /// Reads the leases too; they are in `networks` unless the configuration says otherwise.
+    pub fn new(list: NetworkList, networks: &Path) -> Self {
+        let first = &list.plugins[0];
+        let config = &first.config;
+        let text = |key: &str| field(config, key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let flag = |key: &str| field(config, key).and_then(Value::as_bool).unwrap_or_default();
+        let driver = first.plugin_type.clone();
+        let ipam = field(config, "ipam").and_then(Value::as_object);
+        let ipam_type = ipam.and_then(|ipam| field(ipam, "type")?.as_str()).map(str::to_owned);
+        let pool = (ipam_type.as_deref() == Some("host-local"))
+            .then(|| host_local::pool(&request(&list, config, networks)).map_err(|err| err.to_string()));
+        let place = pool.as_ref().and_then(|pool| pool.as_ref().ok()).map(|pool| &pool.place);
+        let bridge = (driver == "bridge").then(|| text("bridge").unwrap_or("cni0").to_owned());
+        let mtu = field(config, "mtu").and_then(Value::as_u64).filter(|mtu| *mtu != 0);
+        Self {
+            bridge,
+            master: text("master").map(str::to_owned),
+            is_gateway: flag("isGateway") || flag("isDefaultGateway"),
+            masquerade: flag("ipMasq"),
+            hairpin: flag("hairpinMode"),
+            mtu: mtu.and_then(|mtu| mtu.try_into().ok()),
+            leases: place.map(|place| store::look(place).unwrap_or_default()).unwrap_or_default(),
+            driver,
+            ipam: ipam_type,
+            pool,
+            list,
+        }
+    }
+
+    /// The sets of ranges of host-local.
+    pub fn sets(&self) -> &[RangeSet] {
+        self.pool.as_ref().and_then(|pool| pool.as_ref().ok()).map_or(&[], |pool| &pool.sets)
+    }
+
+    /// The subnets of the ranges, each once.
+    pub fn subnets(&self) -> Vec<IpNetwork> {
+        let ranges = self.sets().iter().flat_map(RangeSet::ranges);
+        let mut subnets: Vec<_> = ranges.map(|range| network_of(range.subnet)).collect();
+        subnets.dedup();
+        subnets
+    }
+
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        let ranges = self.sets().iter().flat_map(RangeSet::ranges);
+        let mut gateways: Vec<_> = ranges.filter_map(|range| range.gateway).collect();
+        gateways.dedup();
+        gateways
+    }
+
+    /// Whether a plugin of that type is in the list.
+    pub fn has_plugin(&self, plugin_type: &str) -> bool {
+        self.list.plugins.iter().any(|plugin| plugin.plugin_type == plugin_type)
+    }
+}
+
+/// The subnet without host bits.
+pub fn network_of(subnet: IpNetwork) -> IpNetwork {
+    IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(subnet)
+}
+
+/// What the plugin would be asked with.
+fn request(list: &NetworkList, config: &Map<String, Value>, networks: &Path) -> Request {
+    let mut config = config.clone();
+    let ipam = config.iter_mut().find(|(key, _)| key.eq_ignore_ascii_case("ipam"));
+    if let Some(ipam) = ipam.and_then(|(_, ipam)| ipam.as_object_mut())
+        && field(ipam, "dataDir").and_then(Value::as_str).is_none_or(str::is_empty)
+    {
+        ipam.insert("dataDir".to_owned(), networks.to_string_lossy().into());
+    }
+    Request {
+        name: list.name.clone(),
+        version: list.version,
+        plugin_type: list.plugins[0].plugin_type.clone(),
+        config,
+        raw_args: String::new(),
+        path: Vec::new(),
+        stdin: Vec::new(),
+    }
+}

@@ -1,0 +1,205 @@
+//! `netctl ps`: which container is behind which veth, with which address.
+
+use clap::Args;
+use ipnetwork::IpNetwork;
+use kernel::link::Link;
+use serde_json::{Value, json};
+
+use crate::{
+    exit::{Exit, Failure},
+    facts::{
+        Facts,
+        attachment::{Attached, Port},
+        space::Space,
+    },
+    output::{Reply, Table},
+    verb::Context,
+};
+
+/// Lists every attachment of this node: container, addresses, MAC address, the host's end of its veth and the bridge, published
+/// ports, and whether it is as it was made. Ends of veths that no attachment knows are listed as orphans.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Ps {
+    /// Only of these networks
+    #[arg(value_name = "NETWORK")]
+    networks: Vec<String>,
+}
+
+pub fn run(ps: &Ps, context: &Context) -> Result<Exit, Failure> {
+    let facts = context.facts()?;
+    let wanted = |network: Option<&str>| {
+        ps.networks.is_empty() || network.is_some_and(|it| ps.networks.iter().any(|name| name == it))
+    };
+    let attached = facts.attachments.iter().map(|attached| Row::of(&facts, attached));
+    let orphans = facts.orphans().into_iter().map(|(link, inside)| Row::orphan(&facts, link, inside));
+    let rows: Vec<_> = attached.chain(orphans).filter(|row| wanted(row.network.as_deref())).collect();
+    reply(&rows).write(context.format);
+    Ok(Exit::Fine)
+}
+
+pub(super) fn reply(rows: &[Row]) -> Reply {
+    Reply {
+        kind: "Attachments",
+        items: rows.iter().map(Row::json).collect(),
+        names: rows.iter().map(Row::name).collect(),
+        table: Table {
+            columns: &[
+                "NODE",
+                "CONTAINER",
+                "NETWORK",
+                "IF",
+                "IP",
+                "MAC",
+                "HOST-IF",
+                "BRIDGE",
+                "PORTS",
+                "STATE",
+            ],
+            wide: &["ID", "NETNS", "MTU", "PLUGIN"],
+            rows: rows.iter().map(Row::cells).collect(),
+        },
+    }
+}
+
+/// A line of `ps`.
+pub(super) struct Row {
+    node: String,
+    container: Option<String>,
+    id: Option<String>,
+    pub(super) network: Option<String>,
+    ifname: String,
+    addresses: Vec<IpNetwork>,
+    mac: Option<String>,
+    mtu: Option<u32>,
+    host_link: Option<String>,
+    bridge: Option<String>,
+    ports: Vec<Port>,
+    netns: Option<String>,
+    plugin: Option<String>,
+    state: &'static str,
+}
+
+impl Row {
+    pub(super) fn of(facts: &Facts, attached: &Attached) -> Self {
+        let (inside, host_link) = (facts.interface(attached), facts.host_link(attached));
+        let live = inside.zip(facts.space(attached)).map(|(link, space)| space.addresses_of(link));
+        let noted = attached.result.as_ref().and_then(|result| {
+            let named = |it: &&cni::result::Interface| {
+                !it.sandbox.is_empty() && it.name == attached.key.ifname.as_str()
+            };
+            result.interfaces.iter().find(named).map(|it| it.mac.clone())
+        });
+        let network = facts.network(attached.key.network.as_str());
+        Self {
+            node: facts.node.clone(),
+            container: Some(attached.label().to_owned()),
+            id: Some(attached.key.container.to_string()),
+            network: Some(attached.key.network.to_string()),
+            ifname: attached.key.ifname.to_string(),
+            addresses: live.filter(|it| !it.is_empty()).unwrap_or_else(|| attached.addresses()),
+            mac: inside.and_then(|link| link.mac).map(|mac| mac.to_string()).or(noted),
+            mtu: inside.map(|link| link.mtu),
+            host_link: host_link.map(|link| link.name.clone()),
+            bridge: host_link.and_then(|link| bridge_of(facts, link)),
+            ports: attached.ports(),
+            netns: attached.netns.clone(),
+            plugin: network.map(|network| network.driver.clone()),
+            state: state(facts, attached),
+        }
+    }
+
+    fn orphan(facts: &Facts, link: &Link, inside: Option<(&Space, &Link)>) -> Self {
+        Self {
+            node: facts.node.clone(),
+            container: None,
+            id: None,
+            network: None,
+            ifname: inside.map_or_else(String::new, |(_, inside)| inside.name.clone()),
+            addresses: inside.map(|(space, inside)| space.addresses_of(inside)).unwrap_or_default(),
+            mac: inside.and_then(|(_, inside)| inside.mac).map(|mac| mac.to_string()),
+            mtu: Some(link.mtu),
+            host_link: Some(link.name.clone()),
+            bridge: bridge_of(facts, link),
+            ports: Vec::new(),
+            netns: inside.map(|(space, _)| space.place.path.display().to_string()),
+            plugin: None,
+            state: "orphan",
+        }
+    }
+
+    fn name(&self) -> String {
+        match (&self.network, &self.id) {
+            (Some(network), Some(id)) => format!("{network}/{id}/{}", self.ifname),
+            _ => self.host_link.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let ports = self.ports.iter().map(|port| {
+            let Port { host_ip, host, container, protocol } = port;
+            json!({"hostIP": host_ip, "hostPort": host, "containerPort": container, "protocol": protocol})
+        });
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        json!({
+            "node": self.node, "container": self.container, "id": self.id, "network": self.network,
+            "ifname": self.ifname, "ips": addresses.collect::<Vec<_>>(), "mac": self.mac, "mtu": self.mtu,
+            "hostInterface": self.host_link, "bridge": self.bridge, "ports": ports.collect::<Vec<_>>(),
+            "netns": self.netns, "plugin": self.plugin, "state": self.state,
+        })
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+        let joined = |texts: Vec<String>| texts.join(" ");
+        let ports = self.ports.iter().map(|port| {
+            let ip = port.host_ip.as_ref().map(|ip| format!("{ip}:")).unwrap_or_default();
+            format!("{ip}{}→{}/{}", port.host, port.container, port.protocol)
+        });
+        vec![
+            self.node.clone(),
+            or_empty(&self.container),
+            self.network.clone().unwrap_or_else(|| "?".to_owned()),
+            self.ifname.clone(),
+            joined(self.addresses.iter().map(ToString::to_string).collect()),
+            or_empty(&self.mac),
+            or_empty(&self.host_link),
+            or_empty(&self.bridge),
+            joined(ports.collect()),
+            self.state.to_owned(),
+            or_empty(&self.id),
+            or_empty(&self.netns),
+            self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
+            or_empty(&self.plugin),
+        ]
+    }
+}
+
+fn bridge_of(facts: &Facts, link: &Link) -> Option<String> {
+    facts.host().link_at(link.master?).filter(|master| master.is_bridge()).map(|master| master.name.clone())
+}
+
+/// `ok`, or the first thing that is not as it was made.
+fn state(facts: &Facts, attached: &Attached) -> &'static str {
+    if attached.gone.is_some() {
+        return "netns-gone";
+    }
+    let Some(space) = facts.space(attached) else { return "unknown" };
+    match space.link(attached.key.ifname.as_str()) {
+        None => "no-interface",
+        Some(link) if !link.is_up() => "down",
+        Some(link) => {
+            let live = space.addresses_of(link);
+            let all = attached.addresses().iter().all(|given| live.iter().any(|it| it.ip() == given.ip()));
+            if all { "ok" } else { "no-address" }
+        }
+    }
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  netctl ps
+  netctl ps mynet -o wide
+  netctl ps -o json
+
+STATE: ok, netns-gone, no-interface, down, no-address, orphan (a port without an attachment), unknown";

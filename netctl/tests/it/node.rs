@@ -1,0 +1,70 @@
+//! A node with a bridged network made by our plugins, and what netctl says of it.
+
+use serde_json::{Value, json};
+use testenv::{lab::Lab, ns::Ns, plugin::built};
+
+use crate::scene::Scene;
+
+/// Network `ovl` on bridge `cni0`, and its containers.
+pub(crate) struct Node {
+    pub(crate) scene: Scene,
+}
+
+impl Node {
+    /// No container yet.
+    pub(crate) fn new(lab: &Lab) -> Self {
+        let node = Self { scene: Scene::of(lab, &[built()]) };
+        node.conf(&bridged());
+        lab.allow_bridge("cni0");
+        lab.allow_tables();
+        for what in ["networks", "last_reserved_ip.0", "lock", "/run/tenon"] {
+            lab.allow(what);
+        }
+        node
+    }
+
+    /// With containers `c1` and `c2`.
+    pub(crate) fn running(lab: &Lab) -> (Self, [Ns; 2]) {
+        let node = Self::new(lab);
+        let containers = ["c1", "c2"].map(|name| lab.netns(name));
+        node.add("ovl", "c1");
+        node.add("ovl", "c2");
+        (node, containers)
+    }
+
+    pub(crate) fn conf(&self, conf: &Value) {
+        self.scene.conf("10-ovl.conflist", conf);
+    }
+
+    pub(crate) fn add(&self, network: &str, container: &str) {
+        self.scene.netctl(&format!("exec add {network} {container} --container-id {container}")).ok();
+    }
+
+    /// Nothing is to stay, whatever the test broke.
+    pub(crate) fn del(&self, network: &str, container: &str) {
+        self.scene.netctl(&format!("exec del {network} {container} --container-id {container}")).ok();
+    }
+
+    pub(crate) fn leave(&self) {
+        self.del("ovl", "c1");
+        self.del("ovl", "c2");
+    }
+
+    /// The reply of a verb as a document of that kind.
+    #[track_caller]
+    pub(crate) fn items(&self, line: &str, kind: &str) -> Vec<Value> {
+        let said = self.scene.netctl(&format!("{line} -o json"));
+        let reply = said.json();
+        assert_eq!((&reply["apiVersion"], &reply["kind"]), (&json!("netctl/v1"), &json!(kind)), "{said:#?}");
+        reply["items"].as_array().expect("items").clone()
+    }
+}
+
+pub(crate) fn bridged() -> Value {
+    json!({"name": "ovl", "cniVersion": "1.1.0", "plugins": [
+        {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "ipam": {
+            "type": "host-local", "dataDir": "/var/lib/cni/networks", "ranges": [[{"subnet": "10.9.0.0/24"}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+        }},
+    ]})
+}

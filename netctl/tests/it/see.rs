@@ -1,0 +1,107 @@
+//! The verbs that show: what they say of containers that our plugins attached.
+
+use std::fs;
+
+use serde_json::json;
+use testenv::lab;
+
+use crate::node::Node;
+
+#[test]
+fn ps_joins_container_address_and_veth() {
+    lab::run("ps_joins_container_address_and_veth", |lab| {
+        let (node, [c1, _c2]) = Node::running(lab);
+        let items = node.items("ps --node n1", "Attachments");
+        assert_eq!(items.len(), 2, "{items:#?}");
+        let first = &items[0];
+        let expected = json!(["n1", "c1", "ovl", "eth0", ["10.9.0.2/24"], "cni0", "ok", 1500]);
+        let keys = ["node", "container", "network", "ifname", "ips", "bridge", "state", "mtu"];
+        assert_eq!(json!(keys.map(|key| first[key].clone())), expected, "{first:#}");
+        let veth = first["hostInterface"].as_str().unwrap();
+        assert!(lab.host().has_link(veth), "{first:#}");
+        let mac = first["mac"].as_str().unwrap();
+        assert!(c1.exec(&["ip", "link", "show", "eth0"]).ok().contains(mac));
+
+        let table = node.scene.netctl("ps --node n1").ok().stdout;
+        let lines: Vec<_> = table.lines().collect();
+        assert!(lines[0].starts_with("NODE  CONTAINER  NETWORK  IF    IP "), "{table}");
+        assert!(lines[1].starts_with("n1    c1         ovl      eth0  10.9.0.2/24  "), "{table}");
+        assert!(lines[1].ends_with("cni0    -      ok"), "{table}");
+        assert_eq!(node.scene.netctl("ps -o name").ok().stdout, "ovl/c1/eth0\novl/c2/eth0\n");
+        assert_eq!(node.items("ps other", "Attachments").len(), 0);
+        node.leave();
+    });
+}
+
+#[test]
+fn ps_tells_what_is_not_as_it_was_made() {
+    lab::run("ps_tells_what_is_not_as_it_was_made", |lab| {
+        let (node, [c1, c2]) = Node::running(lab);
+        let state = |container: &str| {
+            let items = node.items("ps", "Attachments");
+            let item = items.iter().find(|item| item["container"] == container);
+            item.map(|item| item["state"].as_str().unwrap().to_owned())
+        };
+        c1.exec(&["ip", "addr", "flush", "dev", "eth0"]).ok();
+        assert_eq!(state("c1").as_deref(), Some("no-address"));
+        c1.set_down("eth0");
+        assert_eq!(state("c1").as_deref(), Some("down"));
+        c1.remove_link("eth0");
+        assert_eq!(state("c1").as_deref(), Some("no-interface"));
+        let path = c2.path().to_owned();
+        lab.remove_netns(c2);
+        assert!(!path.exists());
+        assert_eq!(state("c2").as_deref(), Some("netns-gone"));
+        node.leave();
+    });
+}
+
+#[test]
+fn a_port_without_an_attachment_is_an_orphan() {
+    lab::run("a_port_without_an_attachment_is_an_orphan", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let stray = lab.netns("stray");
+        lab.host().add_veth("vethx", &stray, "eth0");
+        lab.host().set_master("vethx", "cni0");
+        lab.host().set_up("vethx");
+        stray.set_up("eth0");
+        stray.add_address("eth0", "10.9.0.66/24");
+        let items = node.items("ps", "Attachments");
+        let orphan = items.last().unwrap();
+        assert_eq!((items.len(), &orphan["state"]), (3, &json!("orphan")), "{items:#?}");
+        assert_eq!(orphan["ips"], json!(["10.9.0.66/24"]));
+        assert_eq!((&orphan["hostInterface"], &orphan["container"]), (&json!("vethx"), &json!(null)));
+        lab.host().remove_link("vethx");
+        lab.remove_netns(stray);
+        node.leave();
+    });
+}
+
+#[test]
+fn networks_are_listed_and_inspected() {
+    lab::run("networks_are_listed_and_inspected", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let item = &node.items("network ls", "Networks")[0];
+        let expected = json!(["ovl", "bridge", ["10.9.0.0/24"], ["10.9.0.1"], 1500, "cni0", 2]);
+        let keys = ["name", "driver", "subnets", "gateways", "mtu", "bridge", "attached"];
+        assert_eq!(json!(keys.map(|key| item[key].clone())), expected, "{item:#}");
+        assert_eq!(item["ipam"], json!({"type": "host-local", "leased": 2, "capacity": 253}));
+        let table = node.scene.netctl("network ls").ok().stdout;
+        assert!(
+            table.contains("ovl   bridge  10.9.0.0/24  10.9.0.1  1500  2         2/253  cni0"),
+            "{table}"
+        );
+
+        let item = &node.items("network inspect ovl", "Network")[0];
+        assert_eq!(item["device"]["ips"], json!(["10.9.0.1/24"]), "{item:#}");
+        assert_eq!(item["attachments"].as_array().unwrap().len(), 2);
+        assert_eq!(item["config"]["name"], "ovl");
+        assert!(
+            node.scene.netctl("network inspect none").usage().contains("no network \"none\"; there are: ovl")
+        );
+        // A file that is not understood does not hide the others.
+        fs::write(node.scene.root.join("net.d/00-broken.conflist"), "{").unwrap();
+        assert_eq!(node.scene.netctl("network ls -o name").ok().stdout, "ovl\n");
+        node.leave();
+    });
+}
