@@ -90,7 +90,7 @@ impl Btf {
     /// structures inside count as the structure's own, as in C.
     pub fn offset(&self, structure: &str, member: &str) -> Result<u32> {
         let missing = || Error::Missing(format!("struct {structure} with member {member}"));
-        let mut id = self.find(&[kind::STRUCT], structure)?.ok_or_else(missing)?;
+        let mut id = self.find(kind::STRUCT, structure)?.ok_or_else(missing)?;
         let mut bits = 0;
         for name in member.split('.') {
             let (offset, of) = self.member(id, name)?.ok_or_else(missing)?;
@@ -102,7 +102,7 @@ impl Btf {
 
     /// The names of an enum by value.
     pub fn enumeration(&self, name: &str) -> Result<BTreeMap<u32, String>> {
-        let id = self.find(&[kind::ENUM], name)?.ok_or_else(|| Error::Missing(format!("enum {name}")))?;
+        let id = self.find(kind::ENUM, name)?.ok_or_else(|| Error::Missing(format!("enum {name}")))?;
         let at = self.types[id];
         (0..self.vlen(at)?)
             .map(|i| at + TYPE_HEADER + 8 * i)
@@ -114,7 +114,7 @@ impl Btf {
     /// qualifiers; empty for `void *`.
     pub fn tracepoint(&self, name: &str) -> Result<Vec<String>> {
         let missing = || Error::Missing(format!("tracepoint {name}"));
-        let typedef = self.find(&[kind::TYPEDEF], &format!("btf_trace_{name}"))?.ok_or_else(missing)?;
+        let typedef = self.find(kind::TYPEDEF, &format!("btf_trace_{name}"))?.ok_or_else(missing)?;
         let proto = self.strip(typedef)?;
         let at = self.types[proto];
         if self.kind(at)? != kind::FUNC_PROTO {
@@ -143,9 +143,9 @@ impl Btf {
         Err(Error::Malformed("endless chain of types"))
     }
 
-    fn find(&self, kinds: &[u32], name: &str) -> Result<Option<usize>> {
+    fn find(&self, kind: u32, name: &str) -> Result<Option<usize>> {
         for (id, &at) in self.types.iter().enumerate().skip(1) {
-            if kinds.contains(&self.kind(at)?) && self.name(at)? == name {
+            if self.kind(at)? == kind && self.is_named(at, name)? {
                 return Ok(Some(id));
             }
         }
@@ -196,6 +196,12 @@ impl Btf {
 
     fn vlen(&self, at: usize) -> Result<usize> {
         Ok(self.word(at + 4)? & 0xffff)
+    }
+
+    /// Compares without looking for the string's end: there are a hundred thousand types.
+    fn is_named(&self, at: usize, name: &str) -> Result<bool> {
+        let text = self.bytes.get(self.strings + self.word(at)?..).ok_or(Error::Malformed("cut short"))?;
+        Ok(text.starts_with(name.as_bytes()) && text.get(name.len()) == Some(&0))
     }
 
     /// The string that the word at `at` names.
