@@ -106,6 +106,11 @@ impl Records {
         Ok(())
     }
 
+    /// Whether no attachment of the network has a record now. Cheap, and only a hint without the network's lock.
+    pub fn is_empty(&self) -> bool {
+        fs::read_dir(&self.dir).map_or(true, |mut entries| entries.next().is_none())
+    }
+
     /// Removes the empty directory of a network without attachments. True when this call did it: what the network's
     /// attachments shared can go. Decide so only under the network's lock, see [`crate::lock`].
     pub fn retire(&self) -> Result<bool, Error> {

@@ -11,6 +11,8 @@
 //! whose it is; see [`plan`].
 
 pub mod condition;
+pub mod guard;
+pub mod host_forward;
 pub mod legacy;
 pub mod masquerade;
 pub mod owner;

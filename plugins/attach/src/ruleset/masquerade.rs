@@ -50,7 +50,7 @@ impl Masquerade<'_> {
             let key = [Value::Ifname(self.iif.to_owned()), Value::Ip(address)];
             let element = |place, key| (place, Element::new(key).commented(self.owner.comment()));
             let mut elements = vec![element(Place::masq(ip), key.to_vec())];
-            plan.features.insert(Feature::Masquerade);
+            plan.features.extend([Feature::Owner, Feature::Masquerade]);
             for network in exempt {
                 let mut key = key.to_vec();
                 key.push(Value::Ip(network.network()));

@@ -12,6 +12,7 @@ use kernel::{
 };
 
 use super::{
+    guard::Guard,
     masquerade::Masquerade,
     publish::Publish,
     schema::{Feature, INET, Place},
@@ -56,6 +57,13 @@ impl Plan {
     #[must_use]
     pub fn publish(mut self, publish: &Publish<'_>) -> Self {
         publish.plan(&mut self);
+        self
+    }
+
+    /// With connections to these addresses allowed from some interfaces only.
+    #[must_use]
+    pub fn guard(mut self, guard: &Guard<'_>) -> Self {
+        guard.plan(&mut self);
         self
     }
 

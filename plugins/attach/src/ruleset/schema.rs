@@ -11,7 +11,7 @@ use kernel::nft::{
 
 use super::{
     condition::{Condition, suffix},
-    publish,
+    guard, publish,
 };
 
 /// What packets see.
@@ -30,6 +30,8 @@ pub(super) const SPOOFING: Chain<'static> =
 /// A part of the tables that is made as a whole. In the order in which they need each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Feature {
+    /// Whose addresses are.
+    Owner,
     /// Connections of the containers leave with the host's address.
     Masquerade,
     /// They keep their own towards networks with a prefix of this length: one set and one rule for each length in use,
@@ -47,6 +49,12 @@ pub(super) enum Feature {
     FromLocalhost,
     /// Connections by the host's ports come to the container from the host's address.
     PortMasquerade(Ip),
+    /// What is forwarded is looked at, the user's chain first; internal networks.
+    Forward,
+    /// Containers are reached by some interfaces only.
+    Guard(Ip),
+    /// Ports of a bridge don't see each other.
+    KeepApart,
 }
 
 /// An IP version.
@@ -78,6 +86,10 @@ impl Feature {
             Self::Hairpin(ip, prefix) => publish::hairpin(&mut batch, *ip, *prefix),
             Self::FromLocalhost => publish::from_localhost(&mut batch),
             Self::PortMasquerade(ip) => publish::port_masquerade(&mut batch, *ip),
+            Self::Owner => owner(&mut batch),
+            Self::Forward => guard::forward(&mut batch),
+            Self::Guard(ip) => guard::guard(&mut batch, *ip),
+            Self::KeepApart => guard::keep_apart(&mut batch),
         }
         batch
     }
@@ -85,7 +97,9 @@ impl Feature {
     /// The chain that has its rules.
     pub(super) fn chain(&self) -> Chain<'static> {
         match self {
-            Self::Masquerade | Self::Exempt(..) => MASQUERADING,
+            Self::Masquerade | Self::Exempt(..) | Self::Owner => MASQUERADING,
+            Self::Forward | Self::Guard(_) => guard::FORWARDING,
+            Self::KeepApart => guard::APART,
             Self::SpoofCheck => SPOOFING,
             Self::Publish => publish::ARRIVING,
             Self::Ports(..) => publish::PUBLISHED,
@@ -95,7 +109,11 @@ impl Feature {
 
     /// Chains that its rules jump to.
     pub(super) fn jumped_to(&self) -> Option<Chain<'static>> {
-        matches!(self, Self::Publish).then_some(publish::PUBLISHED)
+        match self {
+            Self::Publish => Some(publish::PUBLISHED),
+            Self::Forward => Some(guard::ADMIN),
+            _ => None,
+        }
     }
 
     /// The sets that rules of its chain look into.
@@ -112,16 +130,23 @@ impl Feature {
             Self::Hairpin(ip, prefix) => vec![Place::hairpin(*ip, *prefix)],
             Self::FromLocalhost => vec![Place::from_localhost()],
             Self::PortMasquerade(ip) => vec![Place::port_masq(*ip)],
+            Self::Owner | Self::Forward => vec![],
+            Self::Guard(ip) => vec![Place::guarded(*ip), Place::let_in(*ip)],
+            Self::KeepApart => vec![Place::apart()],
         }
     }
 }
 
+fn owner(batch: &mut Batch) {
+    batch.ensure_table(INET);
+    batch.add_set(Place::owner(Ip::V4).set());
+    batch.add_set(Place::owner(Ip::V6).set());
+}
+
 fn masquerade(batch: &mut Batch) {
     batch.ensure_table(INET);
-    for ip in [Ip::V4, Ip::V6] {
-        batch.add_set(Place::owner(ip).set());
-        batch.add_set(Place::masq(ip).set());
-    }
+    batch.add_set(Place::masq(Ip::V4).set());
+    batch.add_set(Place::masq(Ip::V6).set());
     batch.add_chain(MASQUERADING);
     let rule = || Rule::new(MASQUERADING);
     // Containers may talk to each other by multicast, as with the reference plugins.
@@ -164,6 +189,10 @@ impl Place {
         data: &'static [Type],
     ) -> Self {
         Self { table: INET, name: name.into(), key, data }
+    }
+
+    pub(super) fn bridge(name: &'static str, key: &'static [Type]) -> Self {
+        Self { table: BRIDGE, name: name.into(), key, data: &[] }
     }
 
     /// Whose an address behind an interface is. No rule looks here.
@@ -213,6 +242,11 @@ impl Place {
             "masq6" => Self::masq(Ip::V6),
             "spoof_checked" => Self::spoof_checked(),
             "spoof_allowed" => Self::spoof_allowed(),
+            "guarded4" => Self::guarded(Ip::V4),
+            "guarded6" => Self::guarded(Ip::V6),
+            "let_in4" => Self::let_in(Ip::V4),
+            "let_in6" => Self::let_in(Ip::V6),
+            "apart" => Self::apart(),
             _ => match (name.strip_prefix(EXEMPT4), name.strip_prefix(EXEMPT6)) {
                 (Some(digits), _) => exempt(digits, Ip::V4)?,
                 (_, Some(digits)) => exempt(digits, Ip::V6)?,
@@ -229,7 +263,9 @@ impl Place {
 
     /// Its elements belong to whom the address belongs to, whatever they say.
     pub(super) fn goes_with_address(&self) -> bool {
-        ["masq4", "masq6", EXEMPT4, EXEMPT6].iter().any(|name| self.name.starts_with(name))
+        ["masq4", "masq6", EXEMPT4, EXEMPT6, "guarded", "let_in"]
+            .iter()
+            .any(|name| self.name.starts_with(name))
     }
 
     pub(super) fn set(&self) -> Set<'_> {

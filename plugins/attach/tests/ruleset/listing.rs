@@ -19,14 +19,14 @@ table inet tenon {
 		elements = { "cni0" . 10.88.0.5 comment "podman/c1/eth0" : "veth1ef6397cbfe" }
 	}
 
-	set masq4 {
-		type ifname . ipv4_addr
-		elements = { "cni0" . 10.88.0.5 comment "podman/c1/eth0" }
-	}
-
 	map owner6 {
 		type ifname . ipv6_addr : ifname
 		elements = { "cni0" . fd00:88::5 comment "podman/c1/eth0" : "veth1ef6397cbfe" }
+	}
+
+	set masq4 {
+		type ifname . ipv4_addr
+		elements = { "cni0" . 10.88.0.5 comment "podman/c1/eth0" }
 	}
 
 	set masq6 {

@@ -302,6 +302,14 @@ pub(super) fn register(index: usize) -> Register {
     Register::from(NFT_REG32_00 + u32::try_from(index).unwrap_or(u32::MAX - NFT_REG32_00))
 }
 
+/// `XT_CONNTRACK_STATE_BIT` of `IP_CT_ESTABLISHED` and `IP_CT_RELATED`, and `XT_CONNTRACK_STATE_DNAT`: for
+/// [`Rule::iptables_states`].
+pub const ESTABLISHED: u16 = 1 << 1;
+/// See [`ESTABLISHED`].
+pub const RELATED: u16 = 1 << 2;
+/// See [`ESTABLISHED`].
+pub const DNAT: u16 = 1 << 7;
+
 const NFT_REG32_00: u32 = 8;
 const NFT_LOOKUP_F_INV: u32 = 1;
 /// NF_CT_STATE_BIT, NF_CT_STATE_INVALID_BIT; `enum ip_conntrack_status`; linux/rtnetlink.h

@@ -20,6 +20,22 @@ impl Rule<'_> {
         self.expression(other("counter", vec![]))
     }
 
+    /// `-m conntrack --ctstate` of iptables, in the form that iptables-save reads: a match of x_tables within nf_tables
+    /// (nft_compat). `states` are `XT_CONNTRACK_*` bits, see [`super::rule::RELATED`].
+    #[must_use]
+    pub fn iptables_states(self, states: u16) -> Self {
+        // struct xt_conntrack_mtinfo3: addresses, then expiry, protocol and ports, then the flags.
+        let mut info = vec![0; CONNTRACK_INFO];
+        info[MATCH_FLAGS..][..2].copy_from_slice(&XT_CONNTRACK_STATE.to_ne_bytes());
+        info[STATE_MASK..][..2].copy_from_slice(&states.to_ne_bytes());
+        let attributes = vec![
+            DefaultNla::new(NFTA_MATCH_NAME, b"conntrack\0".to_vec()),
+            number(NFTA_MATCH_REV, 3),
+            DefaultNla::new(NFTA_MATCH_INFO, info),
+        ];
+        self.expression(other("match", attributes))
+    }
+
     /// `reject`: answers with "port unreachable" of the packet's IP version.
     #[must_use]
     pub fn reject(self) -> Self {
@@ -125,6 +141,14 @@ fn registers(of: Type) -> usize {
     of.len().div_ceil(REGISTER)
 }
 
+/// `enum nft_match_attributes`; linux/netfilter/xt_conntrack.h, with the size rounded up to 8 (XT_ALIGN)
+const NFTA_MATCH_NAME: u16 = 1;
+const NFTA_MATCH_REV: u16 = 2;
+const NFTA_MATCH_INFO: u16 = 3;
+const CONNTRACK_INFO: usize = 168;
+const MATCH_FLAGS: usize = 146;
+const STATE_MASK: usize = 150;
+const XT_CONNTRACK_STATE: u16 = 1;
 /// `enum nft_reject_attributes`, `enum nft_reject_types`, `enum nft_reject_inet_code`
 const NFTA_REJECT_TYPE: u16 = 1;
 const NFTA_REJECT_ICMP_CODE: u16 = 2;
