@@ -4,6 +4,7 @@
 //! Knows no mode: which plugin made the interface is not asked, the result it left is.
 
 mod addresses;
+pub mod firewall;
 pub mod loopback;
 pub mod portmap;
 mod stale;

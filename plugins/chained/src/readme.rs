@@ -10,3 +10,8 @@ fn portmap() {
     let mappings = keys::<MappingConf>("runtimeConfig.portMappings[].");
     check(PAGE, "portmap", &[keys::<NetConf>(""), keys::<RuntimeConf>("runtimeConfig."), mappings], &[]);
 }
+
+#[test]
+fn firewall() {
+    check(PAGE, "firewall", &[keys::<crate::firewall::config::NetConf>("")], &[]);
+}

@@ -18,6 +18,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("ipam", &["static"]),
     plugin("chained", &["loopback"]),
     plugin("chained", &["portmap"]),
+    plugin("chained", &["firewall"]),
     plugin("ptp", &["ptp"]),
     plugin("macvlan", &["macvlan"]),
     plugin("netctl", &["netctl"]),

@@ -1,10 +1,11 @@
 //! What these tests share: networks as lists of plugins, containers attached by them, labs in which only what stays by
 //! design may stay.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 use testenv::{
+    echo::EchoServer,
     lab::{self, Lab},
     ns::Ns,
     plugin::{PluginCall, Reply},
@@ -137,6 +138,13 @@ impl Container {
         call(lab, &self.network, &self.network.plugins[number], &self.ns, &self.result)
     }
 
+    /// One of its addresses, without its prefix length.
+    #[track_caller]
+    pub(crate) fn ip(&self, index: usize) -> IpAddr {
+        let address = self.result["ips"][index]["address"].as_str().unwrap();
+        address.split('/').next().unwrap().parse().unwrap()
+    }
+
     #[track_caller]
     pub(crate) fn check(&self, lab: &Lab) {
         for number in 0..self.network.plugins.len() {
@@ -155,4 +163,18 @@ pub(crate) fn at(text: &str) -> SocketAddr {
 #[track_caller]
 pub(crate) fn message(error: &Value) -> &str {
     error["msg"].as_str().unwrap()
+}
+
+/// A UDP and a TCP echo server at port 80.
+pub(crate) fn serve(ns: &Ns) -> [EchoServer; 2] {
+    [ns.tcp_echo(at("[::]:80")), ns.udp_echo(at("[::]:80"))]
+}
+
+/// Whether bytes come back by both protocols.
+#[track_caller]
+pub(crate) fn talks(from: &Ns, to: impl std::fmt::Display) -> bool {
+    let to = at(&to.to_string());
+    let (tcp, udp) = (from.tcp_talk(to, "tcp").is_ok(), from.udp_talk(to, "udp").is_ok());
+    assert_eq!(tcp, udp, "TCP and UDP from {} to {to} differ", from.name());
+    tcp
 }

@@ -8,19 +8,9 @@ use std::{
 use serde_json::{Value, json};
 use testenv::{echo::EchoServer, lab::Lab, ns::Ns, wait::wait_for};
 
-use crate::net::{Container, at, attach, bridged, net, other, portmap, run, tcp, try_attach, udp, with};
-
-/// Echo servers at port 80 of either protocol.
-fn serve(ns: &Ns) -> [EchoServer; 2] {
-    [ns.tcp_echo(at("[::]:80")), ns.udp_echo(at("[::]:80"))]
-}
-
-fn talks(from: &Ns, to: &str) -> bool {
-    let to = at(to);
-    let (tcp, udp) = (from.tcp_talk(to, "tcp").is_ok(), from.udp_talk(to, "udp").is_ok());
-    assert_eq!(tcp, udp, "TCP and UDP from {} to {to} differ", from.name());
-    tcp
-}
+use crate::net::{
+    Container, at, attach, bridged, net, other, portmap, run, serve, talks, tcp, try_attach, udp, with,
+};
 
 fn ports(more: &Value) -> Value {
     portmap(&[with(tcp(8080, 80), more.clone()), with(udp(8080, 80), more.clone())])
