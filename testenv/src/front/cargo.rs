@@ -15,7 +15,14 @@ pub(super) fn program() -> OsString {
 
 /// Runs cargo in the workspace; fails when it does.
 pub(super) fn run(arguments: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new(program()).args(arguments).status().context("start cargo")?;
+    run_with(arguments, &[])
+}
+
+/// The same with variables set.
+pub(super) fn run_with(arguments: &[&str], environment: &[(String, String)]) -> anyhow::Result<()> {
+    let mut command = Command::new(program());
+    command.args(arguments).envs(environment.iter().cloned());
+    let status = command.status().context("start cargo")?;
     ensure!(status.success(), "cargo {}: {status}", arguments.join(" "));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `cargo testenv install --dir DIR`: the suite built for release, in a plugin directory.
 
-use std::env::consts::ARCH;
+use std::env::{self, consts::ARCH};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -41,16 +41,26 @@ pub(super) fn suite() -> Vec<String> {
 pub(super) fn build(selection: &[String]) -> anyhow::Result<PathBuf> {
     let mut arguments = vec!["build", "--release"];
     arguments.extend(selection.iter().map(String::as_str));
-    let mut built = cargo::target_directory()?;
+    let (mut built, mut environment) = (cargo::target_directory()?, Vec::new());
     let musl = format!("{ARCH}-unknown-linux-musl");
     if has_target(&musl) {
         arguments.extend(["--target", &musl]);
         built.push(&musl);
+        environment.extend(c_compiler(&musl));
     } else {
         eprintln!("testenv: no Rust target {musl} here: the programs will need this host's C library");
     }
-    cargo::run(&arguments)?;
+    cargo::run_with(&arguments, &environment)?;
     Ok(built.join("release"))
+}
+
+/// The C parts of the agent's cryptography call no C library: the host's compiler does where there is none for musl.
+fn c_compiler(target: &str) -> Option<(String, String)> {
+    let variable = format!("CC_{}", target.replace('-', "_"));
+    let own = format!("{ARCH}-linux-musl-gcc");
+    let there =
+        env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(&own).is_file());
+    (!there && env::var_os(&variable).is_none()).then(|| (variable, "cc".to_string()))
 }
 
 /// Whether programs can be built for `target`; asks rustup for it when it is not there.
@@ -81,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_program_is_replaced_whole() {
-        let dir = std::env::temp_dir().join(format!("tenon-install-{}", std::process::id()));
+        let dir = env::temp_dir().join(format!("tenon-install-{}", std::process::id()));
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("built"), "new").unwrap();
         fs::write(dir.join("bridge"), "old").unwrap();
