@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod client;
 pub mod config;
 pub mod definition;
 pub mod desired;

@@ -8,7 +8,9 @@ use anyhow::bail;
 mod bench;
 mod cargo;
 mod demo;
+mod demo_overlay;
 mod install;
+mod lab;
 mod packages;
 mod root;
 mod suite;
@@ -17,7 +19,7 @@ mod test;
 /// Name, arguments, what it does, and its code.
 type Command = (&'static str, &'static str, &'static str, fn(&[String]) -> anyhow::Result<ExitCode>);
 
-const COMMANDS: [Command; 4] = [
+const COMMANDS: [Command; 5] = [
     ("demo", "", "show containers on a network of the built plugins, in a lab; needs no root", demo::run),
     ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
     (
@@ -25,6 +27,12 @@ const COMMANDS: [Command; 4] = [
         "[--peer DIR] [--seconds N]",
         "compare with the Go plugins and with the kernel's own time",
         bench::run,
+    ),
+    (
+        "lab",
+        "up|show|run|exec|cut|heal|down",
+        "a cluster of hosts with the overlay on it, until it is taken down",
+        lab::run,
     ),
     ("install", "--dir DIR", "build for release and put every plugin, and netctl, into DIR", install::run),
 ];

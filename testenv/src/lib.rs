@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod daemon;
 pub mod echo;
+pub mod fleet;
 pub mod image;
 pub mod lab;
 mod links;

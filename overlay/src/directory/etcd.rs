@@ -65,6 +65,11 @@ impl Etcd {
         })
     }
 
+    /// Bytes of requests and answers so far, without headers.
+    pub fn bytes(&self) -> u64 {
+        self.http.bytes
+    }
+
     /// Requests sent so far, streams among them.
     pub fn calls(&self) -> u64 {
         self.calls
@@ -316,6 +321,7 @@ impl Directory for Etcd {
                 }
             };
             let line = lines.next().await.map_err(|err| DirectoryError::new(act, err))?;
+            self.http.bytes += u64::try_from(line.len()).unwrap_or_default();
             match wire::watch_message(&line).map_err(|err| DirectoryError::new(act, err))? {
                 WatchMessage::Cancelled { why } if why.starts_with("compacted") => {
                     self.watch = None;

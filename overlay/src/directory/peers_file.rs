@@ -171,6 +171,26 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_names_what_is_read() {
+        let schema: Value = serde_json::from_str(include_str!("../../etc/peers.schema.json")).unwrap();
+        // The reader says which fields it knows when it meets one that it does not.
+        let known = |err: String| -> Vec<String> {
+            let list =
+                err.split_once("expected one of ").map(|(_, list)| list.to_owned()).unwrap_or_default();
+            list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let names = |schema: &Value| -> Vec<String> {
+            schema["properties"].as_object().unwrap().keys().cloned().collect()
+        };
+        let mut file = known(parse(br#"{"x":1}"#).unwrap_err().to_string());
+        let mut peer = known(serde_json::from_str::<RawPeer>(r#"{"x":1}"#).err().unwrap().to_string());
+        file.sort();
+        peer.sort();
+        assert_eq!(names(&schema), file);
+        assert_eq!(names(&schema["properties"]["peers"]["items"]), peer);
+    }
+
+    #[test]
     fn files_that_are_none() {
         for (text, why) in [
             ("", "no JSON"),

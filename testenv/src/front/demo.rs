@@ -12,7 +12,7 @@ use testenv::picture::{Node, Picture};
 use testenv::ping::PATIENCE;
 use testenv::plugin::PluginCall;
 
-use super::{cargo, install, root, say};
+use super::{cargo, demo_overlay, install, root, say};
 
 const CONTAINERS: [&str; 3] = ["c1", "c2", "c3"];
 const BRIDGE: &str = "cni0";
@@ -37,6 +37,13 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let worked = std::panic::catch_unwind(|| {
         lab::run("demo", |lab| {
             if let Err(cause) = show(lab) {
+                panic!("demo: {cause:#}");
+            }
+        });
+        lab::run("demo-overlay", |lab| {
+            // mount(8) keeps notes there.
+            lab.allow("/run/mount");
+            if let Err(cause) = demo_overlay::run() {
                 panic!("demo: {cause:#}");
             }
         });

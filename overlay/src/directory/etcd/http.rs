@@ -33,6 +33,8 @@ pub struct Http {
     connection: Option<SendRequest<Full<Bytes>>>,
     /// For `Authorization`.
     pub token: Option<String>,
+    /// Of bodies, sent and received.
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -76,7 +78,7 @@ impl Http {
     pub fn new(config: &EtcdConfig) -> Result<Self, DirectoryError> {
         let endpoints = config.endpoints.iter().map(|text| endpoint(text)).collect::<Result<Vec<_>, _>>()?;
         let tls = if endpoints.iter().any(|endpoint| endpoint.tls) { Some(tls(config)?) } else { None };
-        Ok(Self { endpoints, tls, current: 0, connection: None, token: None })
+        Ok(Self { endpoints, tls, current: 0, connection: None, token: None, bytes: 0 })
     }
 
     /// Begins with another endpoint than other hosts do.
@@ -133,6 +135,7 @@ impl Http {
             self.connection = None;
         }
         let (status, bytes) = exchanged.map_err(|_| unreachable(format!("no answer in {PATIENCE:?}")))??;
+        self.bytes += u64::try_from(bytes.len()).unwrap_or_default();
         answer(&endpoint, status, &bytes)
     }
 
@@ -165,13 +168,15 @@ impl Http {
     }
 
     fn request(
-        &self,
+        &mut self,
         endpoint: &Endpoint,
         path: &str,
         body: &Value,
         extra: Option<(&'static str, &'static str)>,
     ) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from(body.to_string())));
+        let body = Bytes::from(body.to_string());
+        self.bytes += u64::try_from(body.len()).unwrap_or_default();
+        let mut request = Request::new(Full::new(body));
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = path.parse().unwrap_or_default();
         let headers = request.headers_mut();

@@ -245,12 +245,13 @@ fn node(name: &str, kv: &KeyValue) -> Node {
 
 /// A host counts as having come with the youngest of its keys: who takes another's addresses comes after them.
 fn candidate(node: &Node, subnets: &[(IpNetwork, u64)]) -> Candidate {
-    let rank = subnets.iter().map(|(_, created)| *created).fold(node.created, u64::max);
-    let record = match &node.record {
+    let (rank, record) = match &node.record {
         Ok(record) => {
-            Ok(Record { subnets: subnets.iter().map(|(subnet, _)| *subnet).collect(), ..record.clone() })
+            let youngest = subnets.iter().map(|(_, created)| *created).fold(node.created, u64::max);
+            let subnets = subnets.iter().map(|(subnet, _)| *subnet).collect();
+            (youngest, Ok(Record { subnets, ..record.clone() }))
         }
-        Err(why) => Err(Refusal::Malformed(why.clone())),
+        Err(why) => (node.created, Err(Refusal::Malformed(why.clone()))),
     };
     Candidate { rank, record }
 }
