@@ -195,8 +195,8 @@ impl Keeper {
     fn drain(&mut self) {
         loop {
             match self.events.read() {
-                Ok(news) if news.is_empty() => return,
-                Ok(news) => self.backlog.extend(news),
+                Ok(None) => return,
+                Ok(Some(news)) => self.backlog.extend(news),
                 Err(err) => {
                     self.backlog.push(News::Overrun);
                     return self.log(Level::Error, err.to_string());
@@ -261,10 +261,7 @@ impl Keeper {
         let Some(links) = self.links else { return all_failed("there is no device") };
         let Self { nl, events, backlog, .. } = self;
         let between = || {
-            while let Ok(news) = events.read() {
-                if news.is_empty() {
-                    break;
-                }
+            while let Ok(Some(news)) = events.read() {
                 backlog.extend(news);
             }
         };

@@ -50,13 +50,16 @@ impl Events {
         Ok(Self { nl })
     }
 
-    /// The news that have arrived, of at most one datagram; empty if there are none. Does not wait.
-    pub fn read(&mut self) -> Result<Vec<News>> {
+    /// The news of the next datagram, of which there may be none; `None` when there is no datagram. Does not wait.
+    pub fn read(&mut self) -> Result<Option<Vec<News>>> {
+        if !self.nl.wait_readable(Instant::now())? {
+            return Ok(None);
+        }
         match self.nl.event(Instant::now()) {
-            Ok(messages) => Ok(messages.into_iter().filter_map(news).collect()),
+            Ok(messages) => Ok(Some(messages.into_iter().filter_map(news).collect())),
             // What can't be read is as good as lost.
             Err(err) if err.is_overrun() || err.kind() == std::io::ErrorKind::InvalidData => {
-                Ok(vec![News::Overrun])
+                Ok(Some(vec![News::Overrun]))
             }
             Err(err) => Err(err),
         }

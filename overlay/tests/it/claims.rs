@@ -56,12 +56,17 @@ fn record(number: u8) -> Record {
 async fn join(config: EtcdConfig, number: u8) -> (Vec<String>, u64) {
     let node = format!("h{number}").parse().unwrap();
     let mut etcd = Etcd::open(&definition(), &config, node).unwrap();
-    loop {
-        if let Ok(got) = session(&mut etcd, &record(number)).await {
-            return (got, etcd.calls());
+    for _ in 0..MOST_SESSIONS {
+        match session(&mut etcd, &record(number)).await {
+            Ok(got) => return (got, etcd.calls()),
+            // Another of the hosts changed what we were about to; as an agent does, begin anew.
+            Err(err) => eprintln!("h{number}: {err}"),
         }
     }
+    panic!("h{number} does not get in");
 }
+
+const MOST_SESSIONS: usize = 20;
 
 async fn session(
     etcd: &mut Etcd,
@@ -187,16 +192,16 @@ fn with_tls_certificates_and_a_password() {
         let err = refused(json!({}));
         assert!(err.contains("log in to etcd as tenon") && err.contains("invalid"), "{err}");
         let err = refused(json!({"cert": null, "key": null}));
-        assert!(err.contains("certificate"), "{err}");
+        assert!(err.to_lowercase().contains("certificate"), "{err}");
         let err = refused(json!({"ca": client[0]}));
-        assert!(err.contains("certificate"), "{err}");
+        assert!(err.to_lowercase().contains("certificate"), "{err}");
     });
 }
 
 const CERTIFICATES: &str = "cd $DIR
 openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=lab-ca 2>/dev/null
 for who in server client; do
-  openssl req -newkey rsa:2048 -nodes -keyout $who.key -out $who.csr -subj /CN=$who 2>/dev/null
+  openssl req -newkey rsa:2048 -nodes -keyout $who.key -out $who.csr -subj /O=$who 2>/dev/null
   printf 'subjectAltName=IP:127.0.0.1\\nbasicConstraints=CA:FALSE\\nextendedKeyUsage=serverAuth,clientAuth\\n' > $who.ext
   openssl x509 -req -in $who.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile $who.ext -out $who.pem 2>/dev/null
 done";

@@ -277,9 +277,14 @@ fn answer(endpoint: &Endpoint, status: StatusCode, bytes: &[u8]) -> Result<Value
             |err| CallError::Unreachable { endpoint, why: format!("no JSON in the answer: {err}") };
         return value.map_err(malformed);
     }
-    let value = value.unwrap_or_default();
-    let message =
-        value["message"].as_str().or_else(|| value["error"].as_str()).unwrap_or("refused").to_owned();
+    // What is no JSON is not etcd's own word, but that of its HTTP server or of something in between.
+    let message = value.map_or_else(
+        |_| String::from_utf8_lossy(bytes).trim().chars().take(200).collect(),
+        |value| {
+            let message = value["message"].as_str().or_else(|| value["error"].as_str());
+            message.unwrap_or("refused").to_owned()
+        },
+    );
     // "No leader", "request timed out", "not capable": this member is cut off, another may not be.
     if status.is_server_error() {
         return Err(CallError::Unreachable { endpoint, why: message });
