@@ -112,7 +112,10 @@ fn type_name(request: &Request) -> Result<Option<&str>, Error> {
 
 /// Whether two programs are in one directory. `program` has no symbolic link in it, as /proc/self/exe.
 fn are_neighbours(binary: &Path, program: &Path) -> bool {
-    binary.canonicalize().is_ok_and(|binary| binary.parent() == program.parent())
+    // The usual case costs one look, not one at every directory on the way.
+    let is_link = || binary.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
+    binary.parent() == program.parent() && !is_link()
+        || binary.canonicalize().is_ok_and(|binary| binary.parent() == program.parent())
 }
 
 #[cfg(test)]

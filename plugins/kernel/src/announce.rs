@@ -22,7 +22,7 @@ pub fn switch_on(dev: &Dev, families: &[Family]) -> Result<()> {
             Family::V4 => "arp_notify",
             Family::V6 => "ndisc_notify",
         };
-        sysctl::ensure(&sysctl::conf(*family, &dev.name, key), "1")?;
+        sysctl::write(&sysctl::conf(*family, &dev.name, key), "1")?;
     }
     Ok(())
 }
