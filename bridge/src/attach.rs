@@ -22,7 +22,8 @@ use ipnetwork::IpNetwork;
 use kernel::{
     address::Dad,
     forwarding,
-    link::{self, Link, Mtu},
+    link::{self, Dev, Link, Mtu},
+    mac::MacAddr,
     netlink::{Netlink, Request as NetlinkRequest},
     nft::Nft,
 };
@@ -90,22 +91,35 @@ impl Adding<'_> {
     }
 
     fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
-        let mut result = allocate(ipam, self.request, self.attachment, self.netns, CONTAINER_INTERFACE)?;
-        let owned = gateway::complete(&mut result, self.config.gateway);
+        let link_first = ipam.is_some_and(Ipam::needs_link);
+        let mut result = if link_first { AddResult::default() } else { self.addresses(ipam)? };
         let mtu = self.config.mtu.of_veth(&mut self.host)?;
         let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != mtu::Wish::Kernel));
-        let (bridge, addresses) = self.bridge(&wishes, &owned)?;
-        let attached = self.attached(&wishes, &result);
+        let mut owned = gateway::complete(&mut result, self.config.gateway);
+        let (bridge, mut gateways) = self.bridge(&wishes, &owned)?;
+        let mut attached = self.attached(&wishes, &result);
         // Whoever removes the VLAN's gateway as the last of a network waits until the next attachment is written down.
         let _shared = match attached.vlan_gateway {
             Some(_) => Some(NetworkLock::shared(&self.attachment.network)?),
             None => None,
         };
+        let mut made = None;
+        if link_first {
+            records(&self.attachment.network).begin(self.attachment, &attached)?;
+            let link = self.interfaces(&bridge, mtu)?;
+            self.let_through(&link.port, &link.container)?;
+            result = self.addresses(ipam)?;
+            attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
+            owned = gateway::complete(&mut result, self.config.gateway);
+            gateways = self.bridge_addresses(&bridge, &owned)?;
+            made = Some(link);
+        }
         self.record(&attached)?;
         if !owned.is_empty() {
-            self.own_gateways(&bridge, &owned, addresses)?;
+            self.own_gateways(&bridge, &owned, gateways)?;
         }
-        self.interfaces(&bridge, mtu, &mut result)?;
+        let made = made.map_or_else(|| self.interfaces(&bridge, mtu), Ok)?;
+        self.configure(made, &mut result)?;
         records(&self.attachment.network).complete(self.attachment)?;
         if !self.config.dns.is_empty() {
             result.dns = self.config.dns.clone();
@@ -120,20 +134,29 @@ impl Adding<'_> {
         wishes: &Wishes,
         owned: &[IpNetwork],
     ) -> anyhow::Result<(Link, Vec<NetlinkRequest>)> {
-        let owned = if self.config.vlan_gateway().is_some() { &[] } else { owned };
         let Some(bridge) = host_bridge::find(&mut self.host, &wishes.name)? else {
             let made = host_bridge::create(&mut self.host, wishes)?;
-            let addresses = self.address_changes(&made, owned)?;
+            let addresses = self.bridge_addresses(&made, owned)?;
             return Ok((made, addresses));
         };
         let mismatches = host_bridge::mismatches(&bridge, wishes);
         check_no_other_network_disagrees(&self.attachment.network, wishes, &mismatches)?;
-        let addresses = self.address_changes(&bridge, owned)?;
+        let addresses = self.bridge_addresses(&bridge, owned)?;
         host_bridge::reconcile(&mut self.host, &bridge, &mismatches)?;
         if !bridge.is_up() {
             self.host.execute(link::change(&bridge.dev()).up().request())?;
         }
         Ok((bridge, addresses))
+    }
+
+    /// A VLAN's gateway has addresses in the bridge's stead.
+    fn bridge_addresses(
+        &mut self,
+        bridge: &Link,
+        owned: &[IpNetwork],
+    ) -> anyhow::Result<Vec<NetlinkRequest>> {
+        let owned = if self.config.vlan_gateway().is_some() { &[] } else { owned };
+        self.address_changes(bridge, owned)
     }
 
     fn address_changes(&mut self, on: &Link, owned: &[IpNetwork]) -> anyhow::Result<Vec<NetlinkRequest>> {
@@ -183,8 +206,12 @@ impl Adding<'_> {
         Ok(())
     }
 
-    /// The pair, the port, and the container's side; completes the result.
-    fn interfaces(&mut self, bridge: &Link, mtu: Option<Mtu>, result: &mut AddResult) -> anyhow::Result<()> {
+    fn addresses(&self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
+        allocate(ipam, self.request, self.attachment, self.netns, CONTAINER_INTERFACE)
+    }
+
+    /// The pair and the port.
+    fn interfaces(&mut self, bridge: &Link, mtu: Option<Mtu>) -> anyhow::Result<Made> {
         let Self { attachment, netns, config, container, host, .. } = self;
         let mac = config.container_mac(attachment);
         let pair = Pair { attachment, container_mac: mac, mtu, master: Some(bridge.index) };
@@ -194,7 +221,7 @@ impl Adding<'_> {
         requests.extend(finish_host_end(&port, attachment, true));
         // Its first ports may have changed its MTU, and its address where nobody fixed that.
         let bridge = link::after(host, requests, &bridge.dev())?;
-        result.interfaces = vec![
+        let interfaces = vec![
             described(&bridge),
             Interface { mac: derived_mac(attachment, End::Host).to_string(), ..described(&ends.host) },
             Interface {
@@ -204,19 +231,40 @@ impl Adding<'_> {
                 ..described(&ends.host)
             },
         ];
-        if config.container_interface_up {
-            let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
-            let interface = NewInterface { dev: &ends.container, mac, index: CONTAINER_INTERFACE };
+        Ok(Made { port, container: ends.container, mac, interfaces })
+    }
+
+    /// The bridge loses what the container sends as long as it does not see the carrier.
+    fn let_through(&mut self, port: &Dev, container: &Dev) -> anyhow::Result<()> {
+        self.container.netlink.execute(link::change(container).up().request())?;
+        link::wait_running(&mut self.host, port, CARRIER_TIMEOUT)?;
+        Ok(())
+    }
+
+    /// The container's side; completes the result.
+    fn configure(&mut self, made: Made, result: &mut AddResult) -> anyhow::Result<()> {
+        let Made { port, container, mac, interfaces } = made;
+        result.interfaces = interfaces;
+        if self.config.container_interface_up {
+            let dad = if self.config.detect_duplicates { Dad::Probe } else { Dad::Skip };
+            let interface = NewInterface { dev: &container, mac, index: CONTAINER_INTERFACE };
             if dad == Dad::Probe {
-                // The bridge loses its probes as long as it does not see the carrier.
-                container.netlink.execute(link::change(interface.dev).up().request())?;
-                link::wait_running(host, &port, CARRIER_TIMEOUT)?;
+                self.let_through(&port, &container)?;
             }
-            container.bring_up(&interface, result, dad)?;
-            container.announce_to(host, &port, &interface, result)?;
+            self.container.bring_up(&interface, result, dad)?;
+            self.container.announce_to(&mut self.host, &port, &interface, result)?;
         }
         Ok(())
     }
+}
+
+/// A pair that was made, with the bridge as it is since.
+struct Made {
+    /// The host's end.
+    port: Dev,
+    container: Dev,
+    mac: MacAddr,
+    interfaces: Vec<Interface>,
 }
 
 /// Where the container's interface stands in the result: bridge, host's end, container.

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use attach::{
-    detach::{Recorded, release_addresses, remove, sweep},
+    detach::{Recorded, release_stale_through_links, remove, remove_and_release, sweep},
     failures::Failures,
     lock::NetworkLock,
     record::Records,
@@ -26,11 +26,13 @@ pub(crate) fn del(
     let record = failures.note(records(&attachment.network).find::<Attached>(attachment)).flatten();
     let record = record.map(|(_, data)| data);
     let recorded = record.as_ref().map(|record| recorded(attachment, record));
-    let nft = remove(attachment, recorded.as_ref(), netns, &mut failures);
-    if record.is_none() {
-        failures.note(leave_supposed(request, attachment));
-    }
-    failures.note(release_addresses(request, attachment, netns));
+    let nft = remove_and_release(request, attachment, netns, &mut failures, |failures| {
+        let nft = remove(attachment, recorded.as_ref(), netns, failures);
+        if record.is_none() {
+            failures.note(leave_supposed(request, attachment));
+        }
+        nft
+    });
     if failures.is_empty() {
         failures.note(forget(attachment, record.as_ref()));
     }
@@ -92,6 +94,7 @@ fn remove_vlan_gateway(gateway: &str) -> anyhow::Result<()> {
 /// Detaches every attachment of the network that is not `valid`, and has the address plugin do the same.
 pub(crate) fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
     let mut failures = Failures::default();
+    release_stale_through_links(request, valid, &mut failures);
     for record in failures.note(records(&request.name).all::<Attached>()).unwrap_or_default() {
         let Attachment { network: _, container, ifname } = &record.attachment;
         if valid.contains(container.as_str(), ifname.as_str()) {

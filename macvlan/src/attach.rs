@@ -78,12 +78,12 @@ struct Adding<'a> {
 
 impl Adding<'_> {
     fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
-        let mut result = self.addresses(ipam)?;
-        let addresses: Vec<_> = result.ips.iter().map(|ip| ip.address.ip()).collect();
-        let attached = Attached {
+        let link_first = ipam.is_some_and(Ipam::needs_link);
+        let mut result = if link_first { AddResult::default() } else { self.addresses(ipam)? };
+        let mut attached = Attached {
             master: self.master.link.name.clone(),
             netns: self.netns.as_str().to_owned(),
-            addresses: addresses.clone(),
+            addresses: addresses_of(&result),
             shim: self.config.host_access.then(|| shim::name(&self.attachment.network)),
         };
         // Whoever removes the shim as the last of the network waits until this attachment is written down and connected.
@@ -94,10 +94,17 @@ impl Adding<'_> {
         let records = records(&self.attachment.network);
         records.begin(self.attachment, &attached)?;
         let link = self.interface()?;
+        if link_first {
+            self.container.let_through(&link.dev())?;
+            result = self.addresses(ipam)?;
+            attached.addresses = addresses_of(&result);
+            records.begin(self.attachment, &attached)?;
+        }
         result.interfaces = vec![described(&link, self.netns)];
-        self.configure(&link, &result, &addresses)?;
+        self.configure(&link, &result, &attached.addresses)?;
         if self.config.host_access {
-            shim::ensure(&mut self.host, &self.attachment.network, &self.master.link, &addresses)?;
+            let addresses = &attached.addresses;
+            shim::ensure(&mut self.host, &self.attachment.network, &self.master.link, addresses)?;
         }
         records.complete(self.attachment)?;
         if !self.config.dns.is_empty() {
@@ -191,6 +198,10 @@ fn refuse_duplicates(dev: &link::Dev, mac: MacAddr, addresses: &[IpAddr]) -> any
         }
     }
     Ok(())
+}
+
+fn addresses_of(result: &AddResult) -> Vec<IpAddr> {
+    result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
 fn described(link: &Link, netns: &NetnsPath) -> Interface {

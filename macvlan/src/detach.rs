@@ -2,7 +2,7 @@
 
 use attach::{
     container::Container,
-    detach::{release_addresses, sweep},
+    detach::{release_stale_through_links, remove_and_release, sweep},
     failures::Failures,
     lock::NetworkLock,
 };
@@ -29,8 +29,9 @@ pub(crate) fn del(
     let mut failures = Failures::default();
     let record = failures.note(records(&attachment.network).find::<Attached>(attachment)).flatten();
     let record = record.map(|(_, data)| data);
-    failures.note(remove_link(attachment, netns));
-    failures.note(release_addresses(request, attachment, netns));
+    remove_and_release(request, attachment, netns, &mut failures, |failures| {
+        failures.note(remove_link(attachment, netns))
+    });
     if failures.is_empty() {
         failures.note(forget(attachment, record.as_ref()));
     }
@@ -81,6 +82,7 @@ fn forget(attachment: &Attachment, record: Option<&Attached>) -> anyhow::Result<
 /// Detaches every attachment of the network that is not `valid`, and has the address plugin do the same.
 pub(crate) fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
     let mut failures = Failures::default();
+    release_stale_through_links(request, valid, &mut failures);
     for record in failures.note(records(&request.name).all::<Attached>()).unwrap_or_default() {
         let attachment = &record.attachment;
         if valid.contains(attachment.container.as_str(), attachment.ifname.as_str()) {

@@ -65,6 +65,14 @@ fn not_a_namespace(path: &NetnsPath, err: &OpenError) -> anyhow::Error {
     anyhow::anyhow!("{err}")
 }
 
+impl Container {
+    /// Sets the interface up, before it has addresses, and waits until packets pass: an address plugin asks through it.
+    pub fn let_through(&mut self, dev: &Dev) -> Result<()> {
+        self.netlink.execute(link::change(dev).up().request())?;
+        link::wait_running(&mut self.netlink, dev, CARRIER_TIMEOUT).map(drop)
+    }
+}
+
 /// An interface that was just made in the container.
 #[derive(Debug, Clone, Copy)]
 pub struct NewInterface<'a> {
@@ -209,5 +217,5 @@ fn first_gateway(result: &AddResult, v4: bool) -> Option<IpAddr> {
 
 /// RFC 4862 sends one probe and waits a second; up to a second more passes before it (section 5.4.2).
 const DAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The kernel takes note of a carrier within a millisecond; more is a host in trouble.
+/// The kernel takes note of a carrier within a millisecond, a network card after some seconds; more is a host in trouble.
 pub const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);

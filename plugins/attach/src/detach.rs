@@ -91,15 +91,39 @@ fn belongs(link: &Link, attachment: &Attachment) -> bool {
     link.is_veth() && link.alias.as_ref().is_none_or(|alias| *alias == attachment.alias())
 }
 
-/// Gives the attachment's addresses back. After the links: nobody answers for an address that somebody else may get now.
-pub fn release_addresses(
+/// Takes the links and gives the addresses back, in the order that the address plugin asks for: after the links, since
+/// nobody answers then for an address that somebody else may get now, but before them where it works through them.
+/// Goes on past errors.
+pub fn remove_and_release<T>(
     request: &Request,
     attachment: &Attachment,
     netns: Option<&NetnsPath>,
-) -> anyhow::Result<()> {
-    match Ipam::resolve(request)? {
-        Some(ipam) => ipam.del(request, attachment, netns),
-        None => Ok(()),
+    failures: &mut Failures,
+    remove: impl FnOnce(&mut Failures) -> T,
+) -> T {
+    let ipam = failures.note(Ipam::resolve(request)).flatten();
+    let release = |failures: &mut Failures| {
+        if let Some(ipam) = &ipam {
+            failures.note(ipam.del(request, attachment, netns));
+        }
+    };
+    let through_link = ipam.as_ref().is_some_and(Ipam::needs_link);
+    if through_link {
+        release(failures);
+    }
+    let removed = remove(failures);
+    if !through_link {
+        release(failures);
+    }
+    removed
+}
+
+/// For the beginning of GC: the addresses of an address plugin that works through the links.
+pub fn release_stale_through_links(request: &Request, valid: &ValidAttachments, failures: &mut Failures) {
+    if let Ok(Some(ipam)) = Ipam::resolve(request)
+        && ipam.needs_link()
+    {
+        failures.note(ipam.gc(request, valid));
     }
 }
 
@@ -110,8 +134,8 @@ pub fn sweep(request: &Request, valid: &ValidAttachments, failures: &mut Failure
     let attachments: Vec<_> = valid.0.iter().map(|target| target.clone().on(request.name.clone())).collect();
     failures.note(Nft::open().and_then(|mut nft| remove_stale(&mut nft, &request.name, &attachments)));
     failures.note(match Ipam::resolve(request) {
-        Ok(Some(ipam)) => ipam.gc(request, valid),
-        Ok(None) => Ok(()),
+        Ok(Some(ipam)) if !ipam.needs_link() => ipam.gc(request, valid),
+        Ok(_) => Ok(()),
         Err(err) => Err(err.into()),
     });
 }

@@ -42,6 +42,15 @@ impl Ipam {
         Ok(Some(if ours { built_in } else { Self::External(delegate) }))
     }
 
+    /// The plugin may work through the container's interface: that must be up before its ADD and be there still at its DEL.
+    /// Ours do not; any other may rely on it, since the reference has it so (`dhcp` does).
+    pub fn needs_link(&self) -> bool {
+        match self {
+            Self::HostLocal | Self::Static => false,
+            Self::External(_) => true,
+        }
+    }
+
     /// The result has no interfaces, and perhaps no addresses. When it fails, nothing is left of it.
     ///
     /// For an interface that the caller has seen not to be there: a lease in its very name is what a killed ADD left.

@@ -1,7 +1,7 @@
 //! DEL and GC: everything that an ADD made goes, whatever is left of the container, the config and the record.
 
 use attach::{
-    detach::{release_addresses, remove, sweep},
+    detach::{release_stale_through_links, remove, remove_and_release, sweep},
     failures::Failures,
 };
 use cni::{
@@ -20,8 +20,9 @@ pub(crate) fn del(
     let mut failures = Failures::default();
     let record = failures.note(records(&attachment.network).find::<Attached>(attachment)).flatten();
     let recorded = record.map(|(_, data)| data.recorded(attachment));
-    let nft = remove(attachment, recorded.as_ref(), netns, &mut failures);
-    failures.note(release_addresses(request, attachment, netns));
+    let nft = remove_and_release(request, attachment, netns, &mut failures, |failures| {
+        remove(attachment, recorded.as_ref(), netns, failures)
+    });
     if failures.is_empty() {
         failures.note(forget(attachment));
     }
@@ -40,6 +41,7 @@ fn forget(attachment: &Attachment) -> anyhow::Result<()> {
 /// Detaches every attachment of the network that is not `valid`, and has the address plugin do the same.
 pub(crate) fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
     let mut failures = Failures::default();
+    release_stale_through_links(request, valid, &mut failures);
     for record in failures.note(records(&request.name).all::<Attached>()).unwrap_or_default() {
         let attachment = &record.attachment;
         if valid.contains(attachment.container.as_str(), attachment.ifname.as_str()) {
