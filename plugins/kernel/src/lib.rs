@@ -30,6 +30,7 @@ pub mod probe;
 pub mod qdisc;
 pub mod route;
 pub mod rule;
+pub mod saved;
 pub mod sysctl;
 pub mod veth;
 pub mod vxlan;

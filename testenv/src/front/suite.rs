@@ -21,6 +21,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("chained", &["firewall"]),
     plugin("ptp", &["ptp"]),
     plugin("macvlan", &["macvlan"]),
+    plugin("host", &["host", "host-device"]),
     plugin("netctl", &["netctl"]),
     plugin("overlay", &["overlay"]),
     plugin("overlay", &["overlayd"]),
