@@ -10,7 +10,7 @@ use crate::{
     output::Format,
     paths::Paths,
     term::{Color, Style},
-    verb::{self, agent, capture, drops, exec, network, ps, trace},
+    verb::{self, agent, capture, config, doctor, drops, exec, explain, ipam, network, ps, repair, trace},
 };
 
 /// See and repair the container networks of this node.
@@ -59,6 +59,16 @@ pub enum Verb {
     /// Show the networks of this node
     #[command(visible_alias = "net")]
     Network(network::Network),
+    /// Show and mend the books on addresses
+    Ipam(ipam::Ipam),
+    /// Find what is wrong on this node, why, and what mends it
+    Doctor(doctor::Doctor),
+    /// Explain a code of the doctor
+    Explain(explain::Explain),
+    /// Put back what the records say, after somebody flushed the firewall
+    Repair(repair::Repair),
+    /// Check the configuration files
+    Config(config::Config),
     /// Run a network's plugins as a container runtime does
     Exec(exec::Exec),
     /// Follow a probe through every host and say where it ends, and why
@@ -87,6 +97,11 @@ impl Cli {
         match verb {
             Verb::Ps(ps) => ps::run(&ps, &context),
             Verb::Network(network) => network::run(&network, &context),
+            Verb::Ipam(ipam) => ipam::run(&ipam, &context),
+            Verb::Doctor(doctor) => doctor::run(&doctor, &context),
+            Verb::Explain(explain) => explain::run(&explain, &context),
+            Verb::Repair(repair) => repair::run(&repair, &context),
+            Verb::Config(config) => config::run(&config, &context),
             Verb::Exec(exec) => exec::run(exec, &context),
             Verb::Trace(trace) => trace::run(&trace, &context),
             Verb::Drops(drops) => drops::run(&drops, &context),

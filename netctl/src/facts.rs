@@ -1,7 +1,11 @@
 //! What is on a node, gathered once for the verbs that show and judge it: configurations, libcni's cache, the plugins'
 //! records, leases, and every namespace as the kernel has it. Judges nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use attach::ruleset::sweep;
 use kernel::{link::Link, nft::Nft};
@@ -9,6 +13,7 @@ use nix::unistd::gethostname;
 
 use self::{
     attachment::{Attached, join},
+    forward::Chain,
     made::Made,
     network::Network,
     settings::Settings,
@@ -19,10 +24,12 @@ use crate::{
     cache::Cache,
     conf::{Directory, Error as ConfError},
     paths::Paths,
+    repair,
 };
 
 pub mod attachment;
 pub mod container;
+pub mod forward;
 pub mod made;
 pub mod network;
 pub mod order;
@@ -43,6 +50,10 @@ pub struct Facts {
     /// The comments of the elements in the suite's tables; `None` where they could not be read.
     pub owners: Option<BTreeSet<String>>,
     pub settings: Settings,
+    /// The chains that packets between interfaces pass.
+    pub forward: Vec<Chain>,
+    /// Where plugins are looked for.
+    pub plugins: Vec<PathBuf>,
     /// What could not be looked at, and why.
     pub blind: Vec<String>,
 }
@@ -77,10 +88,21 @@ impl Facts {
         let (others, by_path) = space::others(&host, &paths_of_containers);
         let spaces: Vec<_> = [host].into_iter().chain(others).collect();
         let names = container::names();
-        let attachments = join(cached.entries, made, &spaces, &by_path, &names);
+        let mut attachments = join(cached.entries, made, &spaces, &by_path, &names);
+        let cache = Cache::new(&paths.results);
+        for attached in &mut attachments {
+            attached.file = attached.entry.as_ref().map(|_| cache.file(&attached.key).display().to_string());
+        }
+        look_for_rules(&mut attachments).unwrap_or_else(|err| note("nftables", &err));
+        let forward = Chain::all().unwrap_or_else(|err| {
+            note("nftables", &err);
+            Vec::new()
+        });
         let settings = Settings::read(&spaces[0].links);
         let node = node.map_or_else(host_name, str::to_owned);
-        Ok(Self { node, networks, broken: directory.broken, attachments, spaces, owners, settings, blind })
+        let plugins = paths.plugins.clone();
+        let broken = directory.broken;
+        Ok(Self { node, networks, broken, attachments, spaces, owners, settings, forward, plugins, blind })
     }
 
     /// The node's own namespace.
@@ -130,6 +152,34 @@ impl Facts {
         links.map(|link| (link, self.other_side(link))).collect()
     }
 
+    /// Leases that no attachment accounts for and no interface has, with whose they are said to be.
+    pub fn leaked(&self, network: &Network) -> Vec<(IpAddr, String)> {
+        let has = |address: IpAddr| {
+            let addresses = self.spaces.iter().skip(1).flat_map(|space| &space.addresses);
+            addresses.into_iter().any(|it| it.network.ip() == address)
+        };
+        let leaked = network.leases.iter().filter(|(address, owner)| {
+            let of_owner = owner.as_ref().is_some_and(|owner| {
+                self.attached_to(network).any(|it| {
+                    it.key.container.as_str() == owner.container()
+                        && owner.ifname().is_none_or(|ifname| ifname == it.key.ifname.as_str())
+                })
+            });
+            !of_owner && !has(*address)
+        });
+        let named = leaked.map(|(address, owner)| {
+            let owner = owner.as_ref().map(|it| format!("{} {}", it.container(), it.ifname().unwrap_or("")));
+            (*address, owner.map_or_else(|| "nobody".to_owned(), |owner| owner.trim_end().to_owned()))
+        });
+        named.collect()
+    }
+
+    /// Owners of elements in the suite's tables that are no attachment here.
+    pub fn strangers(&self) -> Vec<String> {
+        let known: BTreeSet<_> = self.attachments.iter().map(|it| repair::comment(&it.key)).collect();
+        self.owners.iter().flatten().filter(|owner| !known.contains(*owner)).cloned().collect()
+    }
+
     fn other_side(&self, host_link: &Link) -> Option<(&Space, &Link)> {
         self.spaces.iter().skip(1).find_map(|space| {
             let inside = space.links.iter().find(|inside| {
@@ -148,6 +198,17 @@ impl Facts {
                 })
         })
     }
+}
+
+/// What each attachment lacks in the suite's tables.
+fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
+    let mut nft = Nft::open()?;
+    for attached in attachments {
+        if let Some(made) = &attached.made {
+            attached.unruled = made.ruleset.missing(&mut nft)?;
+        }
+    }
+    Ok(())
 }
 
 /// Namespaces by the path that state files name them with.

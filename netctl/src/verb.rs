@@ -19,10 +19,15 @@ use crate::{
 
 pub mod agent;
 pub mod capture;
+pub mod config;
+pub mod doctor;
 pub mod drops;
 pub mod exec;
+pub mod explain;
+pub mod ipam;
 pub mod network;
 pub mod ps;
+pub mod repair;
 pub mod trace;
 
 /// What the command line and the environment say to every verb.

@@ -6,8 +6,8 @@ use cni::{names::Attachment, result::AddResult};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::{ByPath, container::Names, made::Made, order::Natural, space::Space};
-use crate::{cache::Entry, netns, runtime::gc::Gone};
+use super::{ByPath, Facts, container::Names, made::Made, order::Natural, space::Space};
+use crate::{cache::Entry, doctor::Spot, netns, runtime::gc::Gone};
 
 /// An attachment that somebody has written down.
 #[derive(Debug)]
@@ -27,6 +27,10 @@ pub struct Attached {
     pub space: Option<usize>,
     /// Why there is no namespace, where that is certain.
     pub gone: Option<Gone>,
+    /// Its file in libcni's cache.
+    pub file: Option<String>,
+    /// What it lacks in the suite's tables.
+    pub unruled: Vec<String>,
 }
 
 /// A port of the host that leads to a container.
@@ -63,6 +67,13 @@ impl Attached {
         found.sort();
         found.dedup();
         found
+    }
+
+    /// Its interface, as findings name it.
+    pub fn netns_spot(&self, facts: &Facts) -> Spot {
+        let named = self.netns.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path));
+        let netns = facts.space(self).map(|space| space.place.name.as_str()).or(named);
+        Spot::inside(netns.unwrap_or_default(), self.key.ifname.as_str())
     }
 
     /// The ports that were published when it was attached.
@@ -114,7 +125,8 @@ pub(super) fn join(
         let gone = netns.as_deref().filter(|_| space.is_none()).and_then(|it| netns::gone(Path::new(it)));
         let result = entry.as_ref().and_then(|entry| entry.add_result().ok().flatten());
         let name = names.get(key.container.as_str()).cloned();
-        Attached { key, name, entry, result, made, netns, space, gone }
+        let (file, unruled) = (None, Vec::new());
+        Attached { key, name, entry, result, made, netns, space, gone, file, unruled }
     });
     let mut all: Vec<_> = joined.filter(|attached| !is_of_another_node(attached, spaces)).collect();
     all.sort_by_cached_key(|attached| {

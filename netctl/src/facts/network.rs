@@ -3,7 +3,12 @@
 use std::{net::IpAddr, path::Path};
 
 use cni::{decode::field, request::Request};
-use ipam::{host_local, owner::Owner, range::RangeSet, store};
+use ipam::{
+    host_local,
+    owner::Owner,
+    range::{Range, RangeSet},
+    store,
+};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
@@ -26,6 +31,8 @@ pub struct Network {
     pub ipam: Option<String>,
     /// Where host-local leases; the error where its configuration is not understood.
     pub pool: Option<Result<host_local::Pool, String>>,
+    /// Why the plugin would refuse the configuration.
+    pub refused: Option<String>,
     /// The leases by address; the owner is missing where the file says none.
     pub leases: Vec<(IpAddr, Option<Owner>)>,
 }
@@ -53,6 +60,7 @@ impl Network {
             hairpin: flag("hairpinMode"),
             mtu: mtu.and_then(|mtu| mtu.try_into().ok()),
             leases: place.map(|place| store::look(place).unwrap_or_default()).unwrap_or_default(),
+            refused: refused(&list, config, networks).or_else(|| pool.clone()?.err()),
             driver,
             ipam: ipam_type,
             pool,
@@ -86,9 +94,32 @@ impl Network {
     }
 }
 
+/// How many addresses the ranges can give: gateways are in them and not given. Large IPv6 ranges count as `u64::MAX`.
+pub fn capacity(sets: &[RangeSet]) -> u64 {
+    let ranges = sets.iter().flat_map(|set| set.ranges().iter().map(move |range| (set, range)));
+    ranges.fold(0, |sum, (set, range)| sum.saturating_add(size(set, range)))
+}
+
+fn size(set: &RangeSet, range: &Range) -> u64 {
+    let number = |ip: IpAddr| match ip {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    let all = number(range.end).saturating_sub(number(range.start)).saturating_add(1);
+    let gateway = range.gateway.is_some_and(|it| set.is_gateway(it) && range.start <= it && it <= range.end);
+    u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(u64::from(gateway))
+}
+
 /// The subnet without host bits.
 pub fn network_of(subnet: IpNetwork) -> IpNetwork {
     IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(subnet)
+}
+
+/// Of our bridge, which takes what the reference takes.
+fn refused(list: &NetworkList, config: &Map<String, Value>, networks: &Path) -> Option<String> {
+    let is_bridge = list.plugins[0].plugin_type == "bridge";
+    let request = is_bridge.then(|| request(list, config, networks))?;
+    bridge::config::Config::without_args(&request).err().map(|err| err.to_string())
 }
 
 /// What the plugin would be asked with.

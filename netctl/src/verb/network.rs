@@ -1,13 +1,15 @@
 //! `netctl network`: the networks of the directory, and what each has on this node.
 
 use clap::{Args, Subcommand};
-use ipam::range::{Range, RangeSet};
 use serde_json::{Value, json};
 
 use super::ps;
 use crate::{
     exit::{Exit, Failure},
-    facts::{Facts, network::Network as Facet},
+    facts::{
+        Facts,
+        network::{Network as Facet, capacity},
+    },
     output::{self, Format, Reply, Table},
     verb::Context,
 };
@@ -101,22 +103,6 @@ fn addresses(network: &Facet) -> Option<String> {
         true => network.ipam.clone(),
         false => Some(format!("{}/{}", network.leases.len(), capacity(network.sets()))),
     }
-}
-
-/// How many addresses the ranges can give: gateways are in them and not given. Large IPv6 ranges count as `u64::MAX`.
-pub(super) fn capacity(sets: &[RangeSet]) -> u64 {
-    let ranges = sets.iter().flat_map(|set| set.ranges().iter().map(move |range| (set, range)));
-    ranges.fold(0, |sum, (set, range)| sum.saturating_add(size(set, range)))
-}
-
-fn size(set: &RangeSet, range: &Range) -> u64 {
-    let number = |ip: std::net::IpAddr| match ip {
-        std::net::IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        std::net::IpAddr::V6(v6) => u128::from(v6),
-    };
-    let all = number(range.end).saturating_sub(number(range.start)).saturating_add(1);
-    let gateway = range.gateway.is_some_and(|it| set.is_gateway(it) && range.start <= it && it <= range.end);
-    u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(u64::from(gateway))
 }
 
 /// As configured, else as the bridge or the link below has it.

@@ -6,9 +6,9 @@ use netlink_packet_core::{
 use netlink_packet_netfilter::{
     NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate,
-        ListAttribute, Lookup, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
-        SetElementAttribute, SetMessage, TableAttribute, TableMessage,
+        ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions,
+        Hook as HookAttribute, Immediate, ListAttribute, Lookup, NfTablesMessage, RuleAttribute, RuleMessage,
+        SetAttribute, SetElementAttribute, SetMessage, TableAttribute, TableMessage,
     },
 };
 
@@ -21,11 +21,22 @@ use super::{
     element::{Element, key_attributes},
     request,
     rule::Verdict,
-    table::{Chain, Set, Table},
+    table::{Chain, Hook, Set, Table},
     unsupported,
     value::{Value, display},
 };
 use crate::error::Result;
+
+/// A chain that the kernel itself runs packets through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedBase {
+    /// The table that holds it.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// Its policy drops what no rule of it decides.
+    pub drops: bool,
+}
 
 /// A rule that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +141,17 @@ impl Nft {
                 name
             })
             .collect())
+    }
+
+    /// The chains of a family at a hook, of all its tables.
+    pub fn bases(&mut self, family: super::table::Family, hook: Hook) -> Result<Vec<ListedBase>> {
+        let message = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
+        let answers = or_none(self.dump(family.into(), message, "list base chains"))?;
+        let chains = answers.into_iter().filter_map(|answer| match answer {
+            NfTablesMessage::NewChain(chain) => Some(chain.attributes),
+            _ => None,
+        });
+        Ok(chains.filter_map(|attributes| base(attributes, hook)).collect())
     }
 
     /// Names of the sets and maps in a table; none when there is no such table.
@@ -238,6 +260,27 @@ fn nf_tables(message: NetfilterMessage) -> Option<NfTablesMessage> {
         NetfilterMessageInner::NfTables(message) => Some(message),
         _ => None,
     }
+}
+
+/// `None` unless the chain is at the hook.
+fn base(attributes: Vec<ChainAttribute>, hook: Hook) -> Option<ListedBase> {
+    const NF_DROP: u32 = 0;
+    let mut base = ListedBase { table: String::new(), chain: String::new(), drops: false };
+    let mut is_there = false;
+    for attribute in attributes {
+        match attribute {
+            ChainAttribute::Table(table) => base.table = table,
+            ChainAttribute::Name(name) => base.chain = name,
+            ChainAttribute::Policy(policy) => base.drops = policy == NF_DROP,
+            ChainAttribute::Hook(its) => {
+                is_there = its.iter().any(
+                    |it| matches!(it, HookAttribute::Number(number) if u32::from(*number) == hook.number()),
+                );
+            }
+            _ => {}
+        }
+    }
+    is_there.then_some(base)
 }
 
 fn or_none<T>(answers: Result<Vec<T>>) -> Result<Vec<T>> {

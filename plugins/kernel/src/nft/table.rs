@@ -234,7 +234,7 @@ impl std::fmt::Display for Set<'_> {
 }
 
 impl Hook {
-    fn number(self) -> u32 {
+    pub(super) fn number(self) -> u32 {
         match self {
             Self::Prerouting => 0,
             Self::Input => 1,

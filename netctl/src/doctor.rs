@@ -1,0 +1,135 @@
+//! What is wrong on a node, and what mends it: rules over [`Facts`], one a code. Pure; asks and changes nothing itself.
+
+use serde_json::{Value, json};
+
+use crate::{conf::NetworkList, facts::Facts};
+
+pub mod mend;
+pub mod rules;
+
+use mend::Mend;
+
+/// A rule of the doctor.
+pub struct Rule {
+    /// Stable: scripts and people go by it.
+    pub code: &'static str,
+    /// What is wrong, in a line.
+    pub summary: &'static str,
+    /// Why it matters and where it comes from.
+    pub text: &'static str,
+    pub check: fn(&Facts) -> Vec<Finding>,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Error,
+    Warning,
+    Info,
+}
+
+/// Where it is, as far as that applies.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Spot {
+    /// As `ip netns` names it; `host` is the node's own.
+    pub netns: Option<String>,
+    pub device: Option<String>,
+    pub file: Option<String>,
+    /// An nftables rule or chain, as `nft` names it.
+    pub rule: Option<String>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub severity: Severity,
+    pub code: &'static str,
+    pub spot: Spot,
+    pub message: String,
+    pub cause: String,
+    pub mend: Option<Mend>,
+    pub evidence: Vec<String>,
+}
+
+impl Severity {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+        }
+    }
+}
+
+impl Spot {
+    pub fn host() -> Self {
+        Self { netns: Some("host".to_owned()), ..Self::default() }
+    }
+
+    /// A device of the host.
+    pub fn device(device: &str) -> Self {
+        Self { device: Some(device.to_owned()), ..Self::host() }
+    }
+
+    /// A device of a container.
+    pub fn inside(netns: &str, device: &str) -> Self {
+        Self { netns: Some(netns.to_owned()), device: Some(device.to_owned()), ..Self::default() }
+    }
+
+    /// A network's configuration.
+    pub fn conf(list: &NetworkList) -> Self {
+        Self { file: Some(list.file.display().to_string()), ..Self::default() }
+    }
+}
+
+impl Finding {
+    /// An error; the code is filled in by [`examine`].
+    pub fn new(spot: Spot, message: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: "",
+            spot,
+            message: message.into(),
+            cause: cause.into(),
+            mend: None,
+            evidence: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn severity(self, severity: Severity) -> Self {
+        Self { severity, ..self }
+    }
+
+    #[must_use]
+    pub fn mend(self, mend: Mend) -> Self {
+        Self { mend: Some(mend), ..self }
+    }
+
+    #[must_use]
+    pub fn evidence(mut self, evidence: impl Into<String>) -> Self {
+        self.evidence.push(evidence.into());
+        self
+    }
+
+    /// As scripts read it.
+    pub fn json(&self, node: &str) -> Value {
+        let Self { severity, code, spot, message, cause, mend, evidence } = self;
+        let Spot { netns, device, file, rule } = spot;
+        json!({
+            "code": code, "severity": severity.word(),
+            "where": {"node": node, "netns": netns, "device": device, "file": file, "rule": rule},
+            "message": message, "cause": cause, "fix": mend.as_ref().map(Mend::command), "evidence": evidence,
+        })
+    }
+}
+
+/// Everything that the rules find, the worst first.
+pub fn examine(facts: &Facts) -> Vec<Finding> {
+    let of = |rule: &Rule| {
+        (rule.check)(facts).into_iter().map(|found| Finding { code: rule.code, ..found }).collect::<Vec<_>>()
+    };
+    let mut findings: Vec<_> = rules::ALL.iter().flat_map(of).collect();
+    findings.sort_by(|a, b| (a.severity, a.code, &a.spot).cmp(&(b.severity, b.code, &b.spot)));
+    findings
+}

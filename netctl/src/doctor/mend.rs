@@ -1,0 +1,126 @@
+//! What mends a finding: a command for people, and where it is safe, the same thing done by netctl.
+
+use std::{fmt::Write, net::IpAddr, path::PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use cni::names::Attachment;
+use ipam::store::Store;
+use kernel::{bridge::PortOptions, link, netlink::Netlink, sysctl};
+
+use crate::{
+    cache::{Cache, Entry},
+    conf,
+    facts::Facts,
+    paths::Paths,
+    runtime::{Attach, Runtime},
+};
+
+/// A remedy.
+#[derive(Debug, Clone)]
+pub enum Mend {
+    /// A setting of the host.
+    Sysctl { path: String, value: &'static str },
+    /// Hairpin mode of a port.
+    Hairpin { port: String },
+    /// A link that is to be up, and a port of a bridge.
+    Port { port: String, bridge: String },
+    /// A link's largest packet.
+    Mtu { link: String, mtu: u32 },
+    /// Leases of nobody.
+    Release { network: String, addresses: Vec<IpAddr> },
+    /// DEL of an attachment whose container is gone.
+    Detach { attachment: Attachment },
+    /// The elements in the suite's tables.
+    Rules,
+    /// It takes a decision that nobody should take for the user.
+    ByHand(String),
+}
+
+impl Mend {
+    /// One command that does it.
+    pub fn command(&self) -> String {
+        match self {
+            Self::Sysctl { path, value } => format!("sysctl -w {}={value}", path.replace('/', ".")),
+            Self::Hairpin { port } => format!("bridge link set dev {port} hairpin on"),
+            Self::Port { port, bridge } => format!("ip link set {port} master {bridge} up"),
+            Self::Mtu { link, mtu } => format!("ip link set {link} mtu {mtu}"),
+            Self::Release { network, addresses } => {
+                let mut command = format!("netctl ipam release {network}");
+                for address in addresses {
+                    let _ = write!(command, " {address}");
+                }
+                command + " --yes"
+            }
+            Self::Detach { attachment: Attachment { network, container, ifname } } => {
+                format!("netctl exec del {network} id:{container} --ifname {ifname}")
+            }
+            Self::Rules => "netctl repair --yes".to_owned(),
+            Self::ByHand(command) => command.clone(),
+        }
+    }
+
+    /// Whether [`Self::apply`] does it.
+    pub fn is_safe(&self) -> bool {
+        !matches!(self, Self::ByHand(_))
+    }
+
+    /// Does it.
+    pub fn apply(&self, facts: &Facts, paths: &Paths) -> anyhow::Result<()> {
+        match self {
+            Self::Sysctl { path, value } => Ok(sysctl::write(path, value)?),
+            Self::Hairpin { port } => {
+                let options = PortOptions { hairpin: Some(true), ..PortOptions::default() };
+                Ok(Netlink::open()?.execute(kernel::bridge::set_port_named(port, &options))?)
+            }
+            Self::Port { port, bridge } => {
+                let mut netlink = Netlink::open()?;
+                let bridge = link::by_name(&mut netlink, bridge)?;
+                let change = link::change_named(port).master(&bridge.dev()).up();
+                Ok(netlink.execute(change.request())?)
+            }
+            Self::Mtu { link, mtu } => {
+                let change = link::change_named(link).mtu(link::Mtu::try_from(*mtu)?);
+                Ok(Netlink::open()?.execute(change.request())?)
+            }
+            Self::Release { network, addresses } => release(facts, network, addresses).map(drop),
+            Self::Detach { attachment } => detach(facts, attachment, paths),
+            Self::Rules => crate::repair::rules(facts).map(drop),
+            Self::ByHand(command) => Err(anyhow!("{command} is for you to run")),
+        }
+    }
+}
+
+/// Gives the leases of a network back that are at `addresses`; those that were there.
+pub fn release(facts: &Facts, network: &str, addresses: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
+    let network = facts.network(network).ok_or_else(|| anyhow!("no network {network:?}"))?;
+    let pool = match &network.pool {
+        Some(Ok(pool)) => pool,
+        Some(Err(why)) => return Err(anyhow!("{why}")),
+        None => return Err(anyhow!("network {} has no host-local leases", network.list.name)),
+    };
+    let act = || format!("release addresses of network {}", network.list.name);
+    let Some(mut store) = Store::open(&pool.place).with_context(act)? else { return Ok(Vec::new()) };
+    store.retain_leases(|address, _| !addresses.contains(&address)).with_context(act)
+}
+
+/// DEL with the configuration of the network, or where that is gone with that of the ADD.
+fn detach(facts: &Facts, attachment: &Attachment, paths: &Paths) -> anyhow::Result<()> {
+    let found = facts.attachments.iter().find(|it| it.key == *attachment);
+    let entry = found.and_then(|found| found.entry.clone()).unwrap_or_else(|| Entry {
+        attachment: attachment.clone(),
+        netns: None,
+        config: Vec::new(),
+        args: Vec::new(),
+        capability_args: serde_json::Map::new(),
+        result: None,
+    });
+    let cache = Cache::new(&paths.results);
+    let list = match facts.network(attachment.network.as_str()) {
+        Some(network) => network.list.clone(),
+        None => conf::list(&cache.file(attachment), &entry.config, &paths.conf_dir)?,
+    };
+    let mut ignore = |_: crate::runtime::event::Event<'_>| {};
+    let path: Vec<PathBuf> = paths.plugins.clone();
+    let mut runtime = Runtime { path, cache, report: &mut ignore };
+    runtime.del(&list, &Attach::of_entry(&entry)).map_err(anyhow::Error::new)
+}

@@ -1,0 +1,233 @@
+//! Rules about what each attachment has in the kernel.
+
+use kernel::link::{Kind, Link};
+
+use super::host::way_in;
+use crate::{
+    doctor::{Finding, Rule, Severity, Spot, mend::Mend},
+    facts::{Facts, space},
+};
+
+pub(super) const STALE_ATTACHMENT: Rule = Rule {
+    code: "stale-attachment",
+    summary: "an attachment is on the books, but its container or its interface is gone",
+    text: "The runtime went away without DEL: it crashed, the host was reset, or somebody removed the namespace by hand. The address stays leased, and \
+           published ports and rules stay, until a DEL or GC takes them back.",
+    check: stale_attachment,
+};
+
+fn stale_attachment(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for attached in &facts.attachments {
+        let netns = attached.netns.as_deref().unwrap_or("?");
+        let detach = Mend::Detach { attachment: attached.key.clone() };
+        let spot = Spot { file: attached.file.clone(), ..attached.netns_spot(facts) };
+        if let Some(gone) = attached.gone {
+            let message = format!("{} is attached, but its container is gone", attached.key);
+            let found = Finding::new(spot, message, format!("{netns}: {gone}")).mend(detach);
+            let addresses = attached.addresses();
+            findings.push(addresses.iter().fold(found, |found, it| found.evidence(format!("holds {it}"))));
+        } else if attached.space.is_some() && facts.interface(attached).is_none() {
+            let message = format!("{} is attached, but has no such interface", attached.key);
+            let cause = format!("no {} in {netns}", attached.key.ifname);
+            findings.push(Finding::new(spot, message, cause).mend(detach));
+        }
+    }
+    findings.extend(ownerless(facts));
+    findings
+}
+
+/// Elements in the suite's tables of attachments that nobody knows.
+fn ownerless(facts: &Facts) -> Vec<Finding> {
+    let strangers = facts.strangers();
+    let found = strangers.iter().map(|comment| {
+        let spot = Spot { rule: Some(format!("inet tenon: {comment}")), ..Spot::host() };
+        let message = format!("the rules of {comment} are there, the attachment is not");
+        Finding::new(spot, message, "neither a record nor libcni's cache knows it").mend(Mend::Rules)
+    });
+    found.collect()
+}
+
+pub(super) const NETNS_LEAK: Rule = Rule {
+    code: "netns-leak",
+    summary: "a namespace hangs on a network's bridge that no container uses",
+    text: "The namespace has no process and no attachment: a runtime forgot it, or lost its state. A mount in /run/netns keeps it, its interface and \
+           its address alive, and the address may be given to somebody else.",
+    check: netns_leak,
+};
+
+fn netns_leak(facts: &Facts) -> Vec<Finding> {
+    let orphans = facts.orphans().into_iter().filter_map(|(link, inside)| Some((link, inside?)));
+    let mut findings = Vec::new();
+    for (link, (space, inside)) in orphans {
+        let known = facts
+            .attachments
+            .iter()
+            .any(|it| it.space.is_some_and(|nth| facts.spaces[nth].place.inode == space.place.inode));
+        if known || !space::processes(&space.place).is_empty() {
+            continue;
+        }
+        let path = space.place.path.display();
+        let message = format!("{path} is in nobody's use, and holds {} open", link.name);
+        let found = Finding::new(
+            Spot::inside(&space.place.name, &inside.name),
+            message,
+            "no process, no attachment record and no cache entry",
+        );
+        let addresses = space.addresses_of(inside);
+        let found = addresses.iter().fold(found, |found, it| found.evidence(format!("has {it}")));
+        let command = match path.to_string().strip_prefix("/run/netns/") {
+            Some(name) => format!("ip netns del {name}"),
+            None => format!("umount {path} && rm {path}"),
+        };
+        findings.push(found.severity(Severity::Warning).mend(Mend::ByHand(command)));
+    }
+    findings
+}
+
+pub(super) const BRIDGE_PORT_MISSING: Rule = Rule {
+    code: "bridge-port-missing",
+    summary: "the host's end of a container's veth is not a port of its bridge, or is down",
+    text: "The container is up and has its address, but its packets end at the host's end of its veth. Something took the port out of the bridge or \
+           set it down: NetworkManager and systemd-networkd do so where they think the link is theirs, and so does making the bridge anew.",
+    check: bridge_port_missing,
+};
+
+fn bridge_port_missing(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for attached in &facts.attachments {
+        let network = facts.network(attached.key.network.as_str());
+        let noted = attached.made.as_ref().map(|made| made.bridge.clone());
+        let bridge = noted.unwrap_or_else(|| network.and_then(|network| network.bridge.clone()));
+        let (Some(bridge), Some(link)) = (bridge, facts.host_link(attached)) else { continue };
+        let master = link.master.and_then(|master| facts.host().link_at(master));
+        let cause = match master {
+            Some(master) if master.name == bridge && link.is_up() => continue,
+            Some(master) if master.name == bridge => format!("{} is down", link.name),
+            Some(master) => format!("{} is a port of {}", link.name, master.name),
+            None if facts.host().link(&bridge).is_none() => format!("there is no bridge {bridge}"),
+            None => format!("{} is no port", link.name),
+        };
+        let message = format!("{} is cut off: {} is no running port of {bridge}", attached.key, link.name);
+        let mend = Mend::Port { port: link.name.clone(), bridge };
+        findings.push(Finding::new(Spot::device(&link.name), message, cause).mend(mend));
+    }
+    findings
+}
+
+pub(super) const HAIRPIN_OFF: Rule = Rule {
+    code: "hairpin-off",
+    summary: "a container cannot reach itself through its own published port",
+    text: "The packet comes back by the port that it left by, which a bridge only lets pass in hairpin mode (bridge(8)); `hairpinMode` in the network's \
+           configuration sets it at ADD.",
+    check: hairpin_off,
+};
+
+fn hairpin_off(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for attached in &facts.attachments {
+        let Some(network) = facts.network(attached.key.network.as_str()) else { continue };
+        let publishes = !attached.ports().is_empty();
+        let bridge = way_in(facts, attached).filter(|link| link.is_bridge() && !link.is_promiscuous());
+        let Some(link) = facts.host_link(attached).filter(|_| bridge.is_some()) else { continue };
+        let is_off = link.port.is_some_and(|port| !port.hairpin);
+        if !is_off || !(publishes || network.hairpin) {
+            continue;
+        }
+        let message = format!("{} cannot reach itself through a published port", attached.key);
+        let (severity, cause) = match network.hairpin {
+            true => (Severity::Warning, "hairpin mode is off, which the network's configuration switches on"),
+            false => {
+                (Severity::Info, "hairpin mode is off, and the network's configuration does not ask for it")
+            }
+        };
+        let ports = attached.ports();
+        let found = Finding::new(Spot::device(&link.name), message, cause).severity(severity);
+        let found = ports
+            .iter()
+            .fold(found, |found, port| found.evidence(format!("publishes {}/{}", port.host, port.protocol)));
+        findings.push(found.mend(Mend::Hairpin { port: link.name.clone() }));
+    }
+    findings
+}
+
+pub(super) const MASQ_MISSING: Rule = Rule {
+    code: "masq-missing",
+    summary: "a container's connections are not masqueraded any more",
+    text: "The network has ipMasq, but the rules are gone: `nft flush ruleset`, a firewall that was restarted, or somebody's cleaning. The container's \
+           packets leave with its own address, and no answer finds back.",
+    check: masq_missing,
+};
+
+fn masq_missing(facts: &Facts) -> Vec<Finding> {
+    let wanting = facts.attachments.iter().filter(|it| {
+        let masquerade = it.made.as_ref().is_some_and(|made| made.masquerade);
+        masquerade && !it.unruled.is_empty() && it.space.is_some() && facts.interface(it).is_some()
+    });
+    let found = wanting.map(|attached| {
+        let device = way_in(facts, attached).map(|link| link.name.clone());
+        let spot = Spot { device, rule: Some("inet tenon".to_owned()), ..Spot::host() };
+        let message = format!("connections of {} leave with the container's own address", attached.key);
+        let found =
+            Finding::new(spot, message, format!("the table inet tenon lacks {}", attached.unruled[0]));
+        attached
+            .unruled
+            .iter()
+            .fold(found, |found, it| found.evidence(format!("missing: {it}")))
+            .mend(Mend::Rules)
+    });
+    found.collect()
+}
+
+pub(super) const MTU_BLACKHOLE: Rule = Rule {
+    code: "mtu-blackhole",
+    summary: "large packets of a container disappear without an error",
+    text: "A bridge drops what is too large for a port without telling the sender, and so does the far end of a veth: connections open, and hang with the \
+           first full packet. The MTU of the container must not be larger than that of any device on its way at layer 2; a tunnel needs 50 bytes (70 over IPv6) \
+           less than the link below it.",
+    check: mtu_blackhole,
+};
+
+fn mtu_blackhole(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for attached in &facts.attachments {
+        let (Some(inside), Some(link)) = (facts.interface(attached), facts.host_link(attached)) else {
+            continue;
+        };
+        let bridge = way_in(facts, attached).filter(|way_in| way_in.index != link.index);
+        // A bridge takes the MTU of its narrowest port.
+        let culprit = |bridge: &Link| {
+            let ports = facts.host().links.iter().filter(|it| it.master == Some(bridge.index));
+            ports.filter(|it| it.mtu == bridge.mtu).map(|it| it.index).min()
+        };
+        let bridge = bridge.map(|it| culprit(it).and_then(|port| facts.host().link_at(port)).unwrap_or(it));
+        let narrow = [Some(link), bridge].into_iter().flatten().find(|it| it.mtu < inside.mtu);
+        if let Some(narrow) = narrow {
+            let message = format!("packets of {} above {} bytes disappear", attached.key, narrow.mtu);
+            let cause = format!("{} has MTU {}, the container's {}", narrow.name, narrow.mtu, inside.mtu);
+            let mend = Mend::Mtu { link: narrow.name.clone(), mtu: inside.mtu };
+            if !findings.iter().any(|found: &Finding| found.spot.device.as_ref() == Some(&narrow.name)) {
+                findings.push(Finding::new(Spot::device(&narrow.name), message, cause).mend(mend));
+            }
+        }
+    }
+    for tunnel in &facts.host().links {
+        let Some(Kind::Vxlan { dev: Some(dev), local, .. }) = &tunnel.kind else { continue };
+        let Some(below) = facts.host().link_at(*dev) else { continue };
+        let overhead = if local.is_some_and(|local| local.is_ipv6()) { 70 } else { 50 };
+        if tunnel.mtu + overhead > below.mtu {
+            let message = format!(
+                "packets through {} above {} bytes disappear",
+                tunnel.name,
+                below.mtu.saturating_sub(overhead)
+            );
+            let cause = format!(
+                "{} has MTU {}, {} below it {}, and the tunnel adds {overhead}",
+                tunnel.name, tunnel.mtu, below.name, below.mtu
+            );
+            let mend = Mend::Mtu { link: tunnel.name.clone(), mtu: below.mtu.saturating_sub(overhead) };
+            findings.push(Finding::new(Spot::device(&tunnel.name), message, cause).mend(mend));
+        }
+    }
+    findings
+}

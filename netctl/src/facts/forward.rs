@@ -1,0 +1,168 @@
+//! What the host's nftables do with packets between interfaces, as far as rules can be read without guessing: by the interface
+//! or network that they name. iptables' rules are nftables' too where iptables is the nft one.
+
+use std::net::IpAddr;
+
+use kernel::{
+    error::Result,
+    nft::{
+        Nft,
+        list::ListedRule,
+        rule::Verdict,
+        table::{Family, Hook, Table},
+    },
+};
+
+/// A chain at the forward hook.
+#[derive(Debug)]
+pub struct Chain {
+    /// `inet`, `ip`.
+    pub family: &'static str,
+    pub table: String,
+    pub name: String,
+    pub drops: bool,
+    /// In order; those of chains that a rule jumps to are in its place.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule that decides.
+#[derive(Debug)]
+pub struct Rule {
+    pub chain: String,
+    pub handle: u64,
+    pub accepts: bool,
+    /// What it compares packets with, and what the jumps to it did.
+    comparisons: Vec<Vec<u8>>,
+    /// Sets that it looks into.
+    lookups: Vec<String>,
+}
+
+/// What a chain does with the packets of some containers.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fate {
+    Passes,
+    /// By the rule with this handle in this chain.
+    DroppedBy(String, u64),
+    DroppedByPolicy,
+}
+
+impl Chain {
+    /// All of the current namespace.
+    pub fn all() -> Result<Vec<Self>> {
+        let mut nft = Nft::open()?;
+        let mut all = Vec::new();
+        for (family, name) in [(Family::Inet, "inet"), (Family::Ip, "ip"), (Family::Ip6, "ip6")] {
+            for base in nft.bases(family, Hook::Forward)? {
+                let table = Table { family, name: &base.table };
+                let rules = read(&mut nft, table, &base.chain, &Conditions::default(), DEPTH)?;
+                all.push(Self {
+                    family: name,
+                    drops: base.drops,
+                    name: base.chain,
+                    table: base.table,
+                    rules,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// The fate of packets to and from `address` behind `device`. An accept that names either counts for both directions.
+    pub fn fate(&self, device: &str, address: IpAddr) -> Fate {
+        let other = if address.is_ipv4() { "ip6" } else { "ip" };
+        if self.family == other {
+            return Fate::Passes;
+        }
+        for rule in &self.rules {
+            if rule.accepts && rule.names(device, address) {
+                return Fate::Passes;
+            }
+            if !rule.accepts && rule.is_only_about(device, address) {
+                return Fate::DroppedBy(rule.chain.clone(), rule.handle);
+            }
+        }
+        if self.drops { Fate::DroppedByPolicy } else { Fate::Passes }
+    }
+}
+
+impl Rule {
+    /// The rule takes packets of ours, perhaps not all.
+    fn names(&self, device: &str, address: IpAddr) -> bool {
+        let all = self.comparisons.is_empty() && self.lookups.is_empty();
+        // Whose addresses are in a set of ours is for the plugin that put them there.
+        let ours = self.lookups.iter().any(|_| self.comparisons.iter().all(|it| is_protocol(it)));
+        all || ours || self.comparisons.iter().any(|it| is_device(it, device) || is_address(it, address))
+    }
+
+    /// The rule takes all packets of ours.
+    fn is_only_about(&self, device: &str, address: IpAddr) -> bool {
+        let about =
+            |it: &Vec<u8>| is_device(it, device) || is_address(it, address) || is_protocol_of(it, address);
+        self.lookups.is_empty() && self.comparisons.iter().all(about)
+    }
+}
+
+/// Names of interfaces are compared whole with their end, or as the start before a `*`.
+fn is_device(compared: &[u8], device: &str) -> bool {
+    match compared.iter().position(|byte| *byte == 0) {
+        Some(end) => &compared[..end] == device.as_bytes(),
+        None => compared.len() > 1 && device.as_bytes().starts_with(compared),
+    }
+}
+
+/// Networks are compared by their whole bytes, or padded with zeros after a mask.
+fn is_address(compared: &[u8], address: IpAddr) -> bool {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let end = compared.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    end > 1 && compared.len() <= octets.len() && octets.starts_with(&compared[..end])
+}
+
+/// One byte: NFPROTO or a transport protocol.
+fn is_protocol(compared: &[u8]) -> bool {
+    compared.len() == 1
+}
+
+fn is_protocol_of(compared: &[u8], address: IpAddr) -> bool {
+    // NFPROTO_IPV4, NFPROTO_IPV6.
+    compared == if address.is_ipv4() { [2] } else { [10] }
+}
+
+type Conditions = (Vec<Vec<u8>>, Vec<String>);
+
+/// The deciding rules of a chain, behind the conditions of the jumps that led to it.
+fn read(
+    nft: &mut Nft,
+    table: Table<'_>,
+    chain: &str,
+    before: &Conditions,
+    depth: usize,
+) -> Result<Vec<Rule>> {
+    let mut found = Vec::new();
+    for rule in nft.rules(table.chain(chain))? {
+        let conditions = conditions(&rule, before);
+        match rule.verdict() {
+            Some(Verdict::Jump(to) | Verdict::Goto(to)) if depth > 0 => {
+                found.extend(read(nft, table, &to, &conditions, depth - 1)?);
+            }
+            Some(verdict @ (Verdict::Accept | Verdict::Drop)) => {
+                let (comparisons, lookups) = conditions;
+                let accepts = verdict == Verdict::Accept;
+                found.push(Rule { chain: rule.chain, handle: rule.handle, accepts, comparisons, lookups });
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+fn conditions(rule: &ListedRule, before: &Conditions) -> Conditions {
+    let comparisons = before.0.iter().cloned().chain(rule.comparisons().map(<[u8]>::to_vec));
+    let lookups = before.1.iter().cloned().chain(rule.lookups().map(str::to_owned));
+    (comparisons.collect(), lookups.collect())
+}
+
+/// The kernel allows 16 (NFT_JUMP_STACK_SIZE).
+const DEPTH: usize = 16;

@@ -1,0 +1,38 @@
+//! `netctl config`: what is wrong with the configuration files.
+
+use clap::{Args, Subcommand};
+
+use super::doctor;
+use crate::{
+    doctor::examine,
+    exit::{Exit, Failure},
+    verb::Context,
+};
+
+/// Checks the configuration files.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  netctl config lint")]
+pub struct Config {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Say what is wrong in them: broken files with line and column, refused values, missing plugins, shared subnets
+    #[command(after_help = "Example:\n  netctl config lint -o json")]
+    Lint,
+}
+
+pub fn run(config: &Config, context: &Context) -> Result<Exit, Failure> {
+    match config.verb {
+        Verb::Lint => {
+            let facts = context.facts()?;
+            let mut findings = examine(&facts);
+            findings
+                .retain(|found| ["config-invalid", "plugin-missing", "subnet-overlap"].contains(&found.code));
+            doctor::show(&facts, &findings, context);
+            Ok(if findings.is_empty() { Exit::Fine } else { Exit::Finding })
+        }
+    }
+}

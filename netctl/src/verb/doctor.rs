@@ -1,0 +1,138 @@
+//! `netctl doctor`: what is wrong on this node.
+
+use std::{
+    fmt::Write as _,
+    io::{Write, stderr},
+};
+
+use clap::Args;
+
+use crate::{
+    doctor::{Finding, Severity, Spot, examine, rules},
+    exit::{Exit, Failure},
+    facts::Facts,
+    output::{self, Format},
+    verb::Context,
+};
+
+/// Compares what the configurations, libcni's cache and the plugins' records say with what the kernel has, and says what is
+/// wrong, where, why, and which command mends it.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Doctor {
+    /// Mend what can be mended without a decision; only says what, without --yes
+    #[arg(long)]
+    fix: bool,
+    /// With --fix, do it
+    #[arg(long, requires = "fix")]
+    yes: bool,
+    /// Only these codes
+    #[arg(long, value_name = "CODE", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+pub fn run(doctor: &Doctor, context: &Context) -> Result<Exit, Failure> {
+    if let Some(unknown) = doctor.only.iter().find(|code| rules::find(code).is_none()) {
+        return Err(Failure::Usage(format!("no rule {unknown:?}; see `netctl explain`")));
+    }
+    let wanted = |found: &Finding| doctor.only.is_empty() || doctor.only.iter().any(|it| it == found.code);
+    let look = || -> Result<(Facts, Vec<Finding>), Failure> {
+        let facts = context.facts()?;
+        let findings = examine(&facts).into_iter().filter(wanted).collect();
+        Ok((facts, findings))
+    };
+    let (facts, findings) = look()?;
+    let (facts, findings) = match doctor.fix {
+        true if mend(&facts, &findings, doctor.yes, context) => look()?,
+        _ => (facts, findings),
+    };
+    show(&facts, &findings, context);
+    let bad = findings.iter().any(|found| found.severity != Severity::Info);
+    Ok(match (bad, facts.blind.is_empty()) {
+        (true, _) => Exit::Finding,
+        (false, false) => Exit::Partial,
+        (false, true) => Exit::Fine,
+    })
+}
+
+/// Mends the findings, or without `yes` says how; whether anything was done.
+fn mend(facts: &Facts, findings: &[Finding], yes: bool, context: &Context) -> bool {
+    let mut done = Vec::new();
+    for mend in findings.iter().filter_map(|found| found.mend.as_ref()) {
+        let command = mend.command();
+        if done.contains(&command) {
+            continue;
+        }
+        let line = match (mend.is_safe(), yes) {
+            (false, _) => format!("{} left to you: {command}", context.style.warning()),
+            (true, false) => format!("would do: {command}"),
+            (true, true) => match mend.apply(facts, &context.paths) {
+                Ok(()) => format!("{} {command}", context.style.good()),
+                Err(err) => format!("{} {command}: {err:#}", context.style.bad()),
+            },
+        };
+        // Nobody is left to tell when standard error is closed.
+        let _ = writeln!(stderr(), "{line}");
+        done.push(command);
+    }
+    yes && !done.is_empty()
+}
+
+pub(super) fn show(facts: &Facts, findings: &[Finding], context: &Context) {
+    let document =
+        || output::document("Findings", findings.iter().map(|found| found.json(&facts.node)).collect());
+    output::write(&match context.format {
+        Format::Json => format!("{}\n", document()),
+        Format::Yaml => output::yaml(&document()),
+        Format::Name => findings.iter().map(|found| format!("{}\n", found.code)).collect(),
+        Format::Table | Format::Wide => text(facts, findings),
+    });
+}
+
+fn text(facts: &Facts, findings: &[Finding]) -> String {
+    let count = |severity: Severity, word: &str| {
+        let count = findings.iter().filter(|found| found.severity == severity).count();
+        format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+    };
+    let mut text = format!(
+        "checked {} rules on {}: {}, {}\n",
+        rules::ALL.len(),
+        facts.node,
+        count(Severity::Error, "error"),
+        count(Severity::Warning, "warning")
+    );
+    for found in findings {
+        let place = place(&found.spot);
+        let _ = writeln!(
+            text,
+            "{}[{}] {}{place}: {}",
+            found.severity.word(),
+            found.code,
+            facts.node,
+            found.message
+        );
+        let _ = writeln!(text, "   cause: {}", found.cause);
+        for evidence in &found.evidence {
+            let _ = writeln!(text, "   seen:  {evidence}");
+        }
+        if let Some(mend) = &found.mend {
+            let _ = writeln!(text, "   fix:   {}", mend.command());
+        }
+    }
+    text
+}
+
+fn place(spot: &Spot) -> String {
+    let Spot { netns, device, file, rule: _ } = spot;
+    let parts = [netns, device, file].into_iter().flatten();
+    parts.map(|part| format!(" {part}")).collect()
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  netctl doctor
+  netctl doctor --fix          what it would do
+  netctl doctor --fix --yes
+  netctl doctor --only ipam-leak,stale-attachment -o json
+
+Exit status: 0 nothing is wrong, 1 something is, 2 usage, 3 could not look, 4 nothing found, but not everything could be looked at";

@@ -1,0 +1,195 @@
+//! `netctl ipam`: host-local's books against the containers that there are.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::network::find;
+use crate::{
+    doctor::mend::release,
+    exit::{Exit, Failure},
+    facts::{
+        Facts,
+        network::{Network, capacity},
+    },
+    output::{Reply, Table},
+    verb::Context,
+};
+
+/// Shows which addresses are leased and to whom, and gives leaked ones back.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  netctl ipam show")]
+pub struct Ipam {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show how full each range is
+    #[command(after_help = "Example:\n  netctl ipam show mynet")]
+    Show { networks: Vec<String> },
+    /// List every lease with its holder, and whether that lives; exit status 1 if one does not
+    #[command(after_help = "Example:\n  netctl ipam check mynet -o json")]
+    Check { networks: Vec<String> },
+    /// Give back what no attachment accounts for; only says what, without --yes
+    #[command(after_help = "Example:\n  netctl ipam gc mynet --yes")]
+    Gc {
+        networks: Vec<String>,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give these addresses back, whoever holds them; only says what, without --yes
+    #[command(after_help = "Example:\n  netctl ipam release mynet 10.9.0.50 --yes")]
+    Release {
+        network: String,
+        #[arg(required = true)]
+        addresses: Vec<IpAddr>,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
+    let facts = context.facts()?;
+    match &ipam.verb {
+        Verb::Show { networks } => {
+            show(&facts, &chosen(&facts, networks)?).write(context.format);
+            Ok(Exit::Fine)
+        }
+        Verb::Check { networks } => {
+            let leases = leases(&facts, &chosen(&facts, networks)?);
+            let is_leaked = leases.iter().any(|lease| lease.state == LEAKED);
+            listed("Leases", &leases).write(context.format);
+            Ok(if is_leaked { Exit::Finding } else { Exit::Fine })
+        }
+        Verb::Gc { networks, yes } => {
+            let mut leases = leases(&facts, &chosen(&facts, networks)?);
+            leases.retain(|lease| lease.state == LEAKED);
+            give_back(&facts, leases, *yes, context)
+        }
+        Verb::Release { network, addresses, yes } => {
+            let mut leases = leases(&facts, &[find(&facts, network)?]);
+            leases.retain(|lease| addresses.contains(&lease.address));
+            give_back(&facts, leases, *yes, context)
+        }
+    }
+}
+
+/// Those named, or all that lease.
+fn chosen<'a>(facts: &'a Facts, names: &[String]) -> Result<Vec<&'a Network>, Failure> {
+    if names.is_empty() {
+        return Ok(facts.networks.iter().filter(|network| !network.sets().is_empty()).collect());
+    }
+    names.iter().map(|name| find(facts, name)).collect()
+}
+
+fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) -> Result<Exit, Failure> {
+    let networks: BTreeSet<_> = leases.iter().map(|lease| lease.network.clone()).collect();
+    let mut released = BTreeSet::new();
+    for network in networks.iter().filter(|_| yes) {
+        let of: Vec<_> = leases.iter().filter(|it| it.network == *network).map(|it| it.address).collect();
+        released.extend(release(facts, network, &of)?.into_iter().map(|address| (network.clone(), address)));
+    }
+    let leases: Vec<_> = leases
+        .into_iter()
+        .map(|lease| match (yes, released.contains(&(lease.network.clone(), lease.address))) {
+            (false, _) => Lease { state: "would-release", ..lease },
+            (true, true) => Lease { state: "released", ..lease },
+            (true, false) => Lease { state: "gone-before", ..lease },
+        })
+        .collect();
+    listed("Released", &leases).write(context.format);
+    Ok(Exit::Fine)
+}
+
+/// A lease and what is known of its holder.
+struct Lease {
+    network: String,
+    address: IpAddr,
+    container: Option<String>,
+    ifname: Option<String>,
+    state: &'static str,
+}
+
+fn leases(facts: &Facts, networks: &[&Network]) -> Vec<Lease> {
+    let mut all = Vec::new();
+    for network in networks {
+        let leaked: BTreeSet<_> = facts.leaked(network).into_iter().map(|(address, _)| address).collect();
+        for (address, owner) in &network.leases {
+            let holder = facts.attached_to(network).find(|it| {
+                owner.as_ref().is_some_and(|owner| it.key.container.as_str() == owner.container())
+            });
+            let state = match holder {
+                _ if leaked.contains(address) => LEAKED,
+                Some(holder) if holder.gone.is_some() => "stale",
+                Some(_) => "live",
+                None => "unrecorded",
+            };
+            all.push(Lease {
+                network: network.list.name.to_string(),
+                address: *address,
+                container: owner.as_ref().map(|owner| owner.container().to_owned()),
+                ifname: owner.as_ref().and_then(|owner| owner.ifname().map(str::to_owned)),
+                state,
+            });
+        }
+    }
+    all
+}
+
+fn listed(kind: &'static str, leases: &[Lease]) -> Reply {
+    let item = |lease: &Lease| {
+        let Lease { network, address, container, ifname, state } = lease;
+        let address = address.to_string();
+        json!({"network": network, "address": address, "container": container, "ifname": ifname, "state": state})
+    };
+    let cells = |lease: &Lease| {
+        let Lease { network, address, container, ifname, state } = lease;
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        vec![network.clone(), address.to_string(), text(container), text(ifname), (*state).to_owned()]
+    };
+    Reply {
+        kind,
+        items: leases.iter().map(item).collect(),
+        names: leases.iter().map(|lease| lease.address.to_string()).collect(),
+        table: Table {
+            columns: &["NETWORK", "ADDRESS", "CONTAINER", "IF", "STATE"],
+            wide: &[],
+            rows: leases.iter().map(cells).collect(),
+        },
+    }
+}
+
+fn show(facts: &Facts, networks: &[&Network]) -> Reply {
+    let (mut items, mut names, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for network in networks {
+        let leases = leases(facts, &[*network]);
+        for set in network.sets() {
+            let of: Vec<_> = leases.iter().filter(|lease| set.range_of(lease.address).is_some()).collect();
+            let count = |state: &str| of.iter().filter(|lease| lease.state == state).count();
+            let used = u64::try_from(of.len()).unwrap_or(u64::MAX);
+            let free = capacity(std::slice::from_ref(set)).saturating_sub(used);
+            let (live, leaked) = (count("live"), count(LEAKED));
+            let (stale, unrecorded) = (count("stale"), count("unrecorded"));
+            let name = network.list.name.to_string();
+            items.push(json!({
+                "network": name, "range": set.to_string(), "used": used, "live": live, "stale": stale,
+                "leaked": leaked, "unrecorded": unrecorded, "free": free,
+            }));
+            let numbers = [used, free].map(|it| it.to_string());
+            let [used, free] = numbers;
+            let [live, stale, leaked, unrecorded] =
+                [live, stale, leaked, unrecorded].map(|it| it.to_string());
+            rows.push(vec![name.clone(), set.to_string(), used, live, stale, leaked, unrecorded, free]);
+            names.push(name);
+        }
+    }
+    let columns = &["NETWORK", "RANGE", "USED", "LIVE", "STALE", "LEAKED", "UNRECORDED", "FREE"];
+    Reply { kind: "Ranges", items, names, table: Table { columns, wide: &[], rows } }
+}
+
+const LEAKED: &str = "leaked";

@@ -1,0 +1,409 @@
+//! Faults put into a lab one at a time: the doctor finds each by its code and place, and nothing else that is an error.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use testenv::{
+    lab::{self, Lab},
+    ns::Ns,
+};
+
+use crate::node::{Node, bridged};
+
+impl Node {
+    fn findings(&self) -> Vec<Value> {
+        self.items("doctor --node n1", "Findings")
+    }
+
+    #[track_caller]
+    fn is_healthy(&self) {
+        let said = self.scene.netctl("doctor");
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        assert_eq!(self.findings(), Vec::<Value>::new());
+    }
+
+    /// The finding of that code is at these places, and it is the only one that is no mere information.
+    #[track_caller]
+    fn finds(&self, code: &str, place: &Value) -> Value {
+        let findings = self.findings();
+        let mut bad: Vec<_> = findings.iter().filter(|found| found["severity"] != "info").collect();
+        if bad.is_empty() {
+            bad = findings.iter().collect();
+        }
+        assert_eq!(bad.len(), 1, "{findings:#?}");
+        assert_eq!(bad[0]["code"], code, "{findings:#?}");
+        assert_eq!(bad[0]["where"]["node"], "n1");
+        for (key, expected) in place.as_object().expect("an object") {
+            assert_eq!(&bad[0]["where"][key], expected, "{:#}", bad[0]);
+        }
+        bad[0].clone()
+    }
+
+    #[track_caller]
+    fn fix(&self) {
+        let said = self.scene.netctl("doctor --fix --yes");
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        self.is_healthy();
+    }
+
+    fn host_link(&self, container: &str) -> String {
+        let items = self.items("ps", "Attachments");
+        let item = items.iter().find(|item| item["container"] == container).expect("it is attached");
+        item["hostInterface"].as_str().expect("a veth").to_owned()
+    }
+}
+
+/// A healthy node, the fault, and a healthy node again where the test does not undo it itself.
+fn with_fault(name: &'static str, body: fn(&Lab, &Node, &[Ns; 2])) {
+    lab::run(name, move |lab| {
+        let (node, containers) = Node::running(lab);
+        node.is_healthy();
+        body(lab, &node, &containers);
+        node.leave();
+    });
+}
+
+#[test]
+fn forwarding_off() {
+    with_fault("forwarding_off", |lab, node, _| {
+        lab.host().set_sysctl("net.ipv4.ip_forward", "0");
+        let found = node.finds("ip-forward-off", &json!({"netns": "host", "device": null}));
+        assert_eq!(found["fix"], "sysctl -w net.ipv4.ip_forward=1");
+        // Without --yes nothing changes.
+        let said = node.scene.netctl("doctor --fix");
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(said.stderr.contains("would do: sysctl -w net.ipv4.ip_forward=1"), "{said:#?}");
+        node.fix();
+        assert_eq!(lab.host().sysctl("net.ipv4.ip_forward"), "1");
+    });
+}
+
+#[test]
+fn a_firewall_drops() {
+    with_fault("a_firewall_drops", |lab, node, _| {
+        lab.needs_program("nft", "nftables");
+        let nft = |line: &str| lab.exec(&[&["nft"], &line.split(' ').collect::<Vec<_>>()[..]].concat()).ok();
+        nft("add table ip filter");
+        nft("add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }");
+        let found = node.finds("forward-drop", &json!({"device": "cni0", "rule": "ip filter FORWARD"}));
+        assert!(found["cause"].as_str().unwrap().contains("policy drop"), "{found:#}");
+        // What the fix says helps.
+        let fix = found["fix"].as_str().unwrap().to_owned();
+        lab.exec(&fix.split(' ').collect::<Vec<_>>()).ok();
+        node.is_healthy();
+        nft("flush chain ip filter FORWARD");
+        nft("add rule ip filter FORWARD ip saddr 10.9.0.0/16 accept");
+        node.is_healthy();
+        nft("delete table ip filter");
+        // A rule in its own table, before an accept.
+        nft("add table inet mine");
+        nft("add chain inet mine through { type filter hook forward priority 0 ; }");
+        nft("add rule inet mine through tcp dport 25 drop");
+        node.is_healthy();
+        nft("add rule inet mine through ip daddr 10.9.0.0/24 drop");
+        let found = node.finds("forward-drop", &json!({"device": "cni0"}));
+        assert!(
+            found["where"]["rule"].as_str().unwrap().starts_with("inet mine through handle "),
+            "{found:#}"
+        );
+        nft("delete table inet mine");
+    });
+}
+
+#[test]
+fn the_way_back_is_another() {
+    with_fault("the_way_back_is_another", |lab, node, _| {
+        let other = lab.netns("other");
+        lab.host().add_veth("up0", &other, "eth0");
+        lab.host().set_up("up0");
+        other.set_up("eth0");
+        lab.host().add_address("up0", "192.0.2.1/24");
+        node.is_healthy();
+        lab.host().add_device_route("10.9.0.2/32", "up0");
+        node.finds("route-missing", &json!({"netns": "host", "device": "cni0"}));
+        let before = lab.host().sysctl("net.ipv4.conf.cni0.rp_filter");
+        lab.host().set_sysctl("net.ipv4.conf.cni0.rp_filter", "1");
+        let found = node.finds("rp-filter", &json!({"netns": "host", "device": "cni0"}));
+        assert_eq!(found["fix"], "sysctl -w net.ipv4.conf.cni0.rp_filter=2");
+        lab.host().set_sysctl("net.ipv4.conf.cni0.rp_filter", &before);
+        lab.host().remove_link("up0");
+        lab.remove_netns(other);
+    });
+}
+
+#[test]
+fn routes_are_gone() {
+    with_fault("routes_are_gone", |lab, node, [c1, _]| {
+        c1.exec(&["ip", "route", "del", "default"]).ok();
+        let found = node.finds("container-no-default-route", &json!({"netns": "c1", "device": "eth0"}));
+        lab.exec(&found["fix"].as_str().unwrap().split(' ').collect::<Vec<_>>()).ok();
+        node.is_healthy();
+        lab.exec(&["ip", "route", "del", "10.9.0.0/24", "dev", "cni0"]).ok();
+        node.finds("route-missing", &json!({"netns": "host", "device": "cni0"}));
+        lab.exec(&["ip", "route", "add", "10.9.0.0/24", "dev", "cni0"]).ok();
+    });
+}
+
+#[test]
+fn subnets_overlap() {
+    with_fault("subnets_overlap", |lab, node, _| {
+        let mut second = bridged();
+        second["name"] = json!("second");
+        second["plugins"][0]["bridge"] = json!("cni1");
+        second["plugins"][0]["ipam"]["ranges"] = json!([[{"subnet": "10.9.0.128/25"}]]);
+        node.scene.conf("20-second.conflist", &second);
+        let file = node.scene.root.join("net.d/20-second.conflist");
+        node.finds("subnet-overlap", &json!({"file": file}));
+        fs::remove_file(file).unwrap();
+        let office = lab.netns("office");
+        lab.host().add_veth("up0", &office, "eth0");
+        lab.host().set_up("up0");
+        lab.host().add_address("up0", "10.9.0.200/25");
+        let file = node.scene.root.join("net.d/10-ovl.conflist");
+        node.finds("subnet-overlap", &json!({"file": file, "device": "up0"}));
+        lab.host().remove_link("up0");
+        lab.remove_netns(office);
+    });
+}
+
+#[test]
+fn addresses_run_out() {
+    lab::run("addresses_run_out", |lab| {
+        let node = Node::new(lab);
+        let mut conf = bridged();
+        conf["plugins"][0]["ipam"]["ranges"] =
+            json!([[{"subnet": "10.9.0.0/24", "rangeStart": "10.9.0.1", "rangeEnd": "10.9.0.3"}]]);
+        node.conf(&conf);
+        let _containers = ["c1", "c2"].map(|name| lab.netns(name));
+        node.add("ovl", "c1");
+        node.is_healthy();
+        node.add("ovl", "c2");
+        let file = node.scene.root.join("net.d/10-ovl.conflist");
+        let found = node.finds("ipam-exhausted", &json!({"file": file}));
+        assert_eq!(found["cause"], "2 of 2 are leased");
+        node.leave();
+    });
+}
+
+#[test]
+fn an_address_leaks() {
+    with_fault("an_address_leaks", |lab, node, _| {
+        let lease = "/var/lib/cni/networks/ovl/10.9.0.50";
+        lab.write(lease, "deadbeef\r\neth0");
+        let found = node.finds("ipam-leak", &json!({"file": lease}));
+        assert_eq!(found["fix"], "netctl ipam release ovl 10.9.0.50 --yes");
+        let said = node.scene.netctl("ipam check ovl");
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(said.stdout.contains("ovl      10.9.0.50  deadbeef   eth0  leaked"), "{said:#?}");
+        let range = &node.items("ipam show", "Ranges")[0];
+        assert_eq!((&range["used"], &range["live"], &range["leaked"]), (&json!(3), &json!(2), &json!(1)));
+        let said = node.scene.netctl("ipam gc ovl").ok();
+        assert!(said.stdout.contains("would-release") && fs::exists(lease).unwrap(), "{said:#?}");
+        let said = node.scene.netctl("ipam gc ovl --yes").ok();
+        assert!(said.stdout.contains("released") && !fs::exists(lease).unwrap(), "{said:#?}");
+        assert_eq!(node.scene.netctl("ipam check -o name").ok().stdout, "10.9.0.2\n10.9.0.3\n");
+        lab.write(lease, "deadbeef\r\neth0");
+        node.fix();
+        assert!(!fs::exists(lease).unwrap());
+    });
+}
+
+#[test]
+fn a_container_is_gone() {
+    lab::run("a_container_is_gone", |lab| {
+        let (node, [c1, _c2]) = Node::running(lab);
+        lab.remove_netns(c1);
+        let file = node.scene.root.join("results/ovl-c1-eth0");
+        let found = node.finds("stale-attachment", &json!({"netns": "c1", "device": "eth0", "file": file}));
+        assert_eq!(found["evidence"], json!(["holds 10.9.0.2/24"]));
+        node.fix();
+        assert_eq!(node.scene.results(), ["ovl-c2-eth0"]);
+        assert_eq!(node.scene.netctl("ipam check -o name").ok().stdout, "10.9.0.3\n");
+        node.del("ovl", "c2");
+    });
+}
+
+#[test]
+fn an_interface_is_gone() {
+    with_fault("an_interface_is_gone", |_, node, [_, c2]| {
+        c2.remove_link("eth0");
+        node.finds("stale-attachment", &json!({"netns": "c2", "device": "eth0"}));
+    });
+}
+
+#[test]
+fn addresses_and_macs_are_there_twice() {
+    with_fault("addresses_and_macs_are_there_twice", |_, node, [c1, c2]| {
+        c2.exec(&["ip", "addr", "add", "10.9.0.2/24", "dev", "eth0"]).ok();
+        let found = node.finds("dup-ip", &json!({"netns": "c2", "device": "eth0"}));
+        assert_eq!(found["evidence"], json!(["c1/eth0: 10.9.0.2", "c2/eth0: 10.9.0.2"]));
+        c2.exec(&["ip", "addr", "del", "10.9.0.2/24", "dev", "eth0"]).ok();
+        let link = c1.exec(&["ip", "-o", "link", "show", "eth0"]).ok();
+        let mac = link.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
+        c2.exec(&["ip", "link", "set", "eth0", "address", mac]).ok();
+        node.finds("dup-mac", &json!({"netns": "c2", "device": "eth0"}));
+    });
+}
+
+#[test]
+fn a_port_is_out_of_its_bridge() {
+    with_fault("a_port_is_out_of_its_bridge", |lab, node, _| {
+        let veth = node.host_link("c1");
+        lab.exec(&["ip", "link", "set", &veth, "nomaster"]).ok();
+        node.finds("bridge-port-missing", &json!({"netns": "host", "device": veth}));
+        node.fix();
+        lab.exec(&["ip", "link", "set", &veth, "down"]).ok();
+        node.finds("bridge-port-missing", &json!({"device": veth}));
+        node.fix();
+    });
+}
+
+#[test]
+fn the_bridge_has_another_address() {
+    with_fault("the_bridge_has_another_address", |lab, node, _| {
+        lab.exec(&["ip", "addr", "flush", "dev", "cni0"]).ok();
+        lab.host().add_address("cni0", "10.8.0.1/24");
+        let found = node.finds("bridge-addr-mismatch", &json!({"netns": "host", "device": "cni0"}));
+        assert_eq!(found["cause"], "cni0 has 10.8.0.1/24");
+        lab.exec(&found["fix"].as_str().unwrap().split(' ').collect::<Vec<_>>()).ok();
+        node.is_healthy();
+    });
+}
+
+#[test]
+fn masquerading_is_flushed_and_repaired() {
+    with_fault("masquerading_is_flushed_and_repaired", |lab, node, _| {
+        lab.needs_program("nft", "nftables");
+        let ruleset = || lab.exec(&["nft", "-s", "list", "ruleset"]).ok();
+        let before = ruleset();
+        assert!(before.contains("10.9.0.2"), "{before}");
+        lab.exec(&["nft", "flush", "ruleset"]).ok();
+        let findings = node.findings();
+        let codes: Vec<_> = findings.iter().map(|found| found["code"].as_str().unwrap()).collect();
+        assert_eq!(codes, ["masq-missing", "masq-missing"], "{findings:#?}");
+        let plan = node.items("repair", "RepairPlan");
+        assert_eq!((plan.len(), &plan[0]["action"]), (2, &json!("restore")), "{plan:#?}");
+        assert_eq!(ruleset(), "");
+        node.scene.netctl("repair --yes").ok();
+        assert_eq!(sorted(&ruleset()), sorted(&before));
+        node.is_healthy();
+        assert_eq!(node.items("repair", "RepairPlan").len(), 0);
+    });
+}
+
+/// Sets list their elements in any order.
+fn sorted(ruleset: &str) -> Vec<String> {
+    let mut words: Vec<_> =
+        ruleset.split_whitespace().map(|word| word.trim_matches(',').to_owned()).collect();
+    words.sort();
+    words
+}
+
+#[test]
+fn a_bridge_is_too_narrow() {
+    with_fault("a_bridge_is_too_narrow", |lab, node, _| {
+        let veth = node.host_link("c2");
+        lab.exec(&["ip", "link", "set", &veth, "mtu", "1400"]).ok();
+        node.finds("mtu-blackhole", &json!({"netns": "host", "device": veth}));
+        node.fix();
+    });
+}
+
+#[test]
+fn a_namespace_leaks() {
+    with_fault("a_namespace_leaks", |lab, node, _| {
+        let stray = lab.netns("stray");
+        lab.host().add_veth("vethx", &stray, "eth0");
+        lab.host().set_master("vethx", "cni0");
+        lab.host().set_up("vethx");
+        stray.set_up("eth0");
+        stray.add_address("eth0", "10.9.0.66/24");
+        let found = node.finds("netns-leak", &json!({"netns": "stray", "device": "eth0"}));
+        assert_eq!(found["evidence"], json!(["has 10.9.0.66/24"]));
+        lab.host().remove_link("vethx");
+        lab.remove_netns(stray);
+    });
+}
+
+#[test]
+fn configurations_are_broken() {
+    with_fault("configurations_are_broken", |_, node, _| {
+        let file = node.scene.root.join("net.d/20-broken.conflist");
+        fs::write(&file, "{\n \"name\": 1}").unwrap();
+        let found = node.finds("config-invalid", &json!({"file": file}));
+        assert!(found["message"].as_str().unwrap().contains(":2:10: name: 1 is not a string"), "{found:#}");
+        assert_eq!(node.items("config lint", "Findings").len(), 1);
+        let mut second = bridged();
+        second["name"] = json!("second");
+        second["plugins"][0]["ipam"]["ranges"] = json!([[{"subnet": "10.8.0.7/24"}]]);
+        fs::write(&file, second.to_string()).unwrap();
+        node.finds("config-invalid", &json!({"file": file}));
+        second["plugins"][0]["ipam"]["ranges"] = json!([[{"subnet": "10.8.0.0/24"}]]);
+        second["plugins"].as_array_mut().unwrap().push(json!({"type": "nosuch"}));
+        fs::write(&file, second.to_string()).unwrap();
+        let found = node.finds("plugin-missing", &json!({"file": file}));
+        assert_eq!(found["message"], "network second needs the plugin nosuch");
+        fs::remove_file(file).unwrap();
+    });
+}
+
+#[test]
+fn published_ports_and_the_bridge() {
+    lab::run("published_ports_and_the_bridge", |lab| {
+        let node = Node::new(lab);
+        let mut conf = bridged();
+        conf["plugins"][0]["hairpinMode"] = json!(true);
+        conf["plugins"][0]["capabilities"] = json!({"portMappings": true});
+        node.conf(&conf);
+        let _c1 = lab.netns("c1");
+        let ports = r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#;
+        node.scene.netctl_with(&[("CAP_ARGS", ports)], "exec add ovl c1 --container-id c1").ok();
+        node.is_healthy();
+        let ps = node.scene.netctl("ps").ok().stdout;
+        assert!(ps.contains("8080→80/tcp"), "{ps}");
+        let veth = node.host_link("c1");
+        lab.exec(&["bridge", "link", "set", "dev", &veth, "hairpin", "off"]).ok();
+        node.finds("hairpin-off", &json!({"netns": "host", "device": veth}));
+        node.fix();
+        lab.exec(&["sysctl", "-w", "net.bridge.bridge-nf-call-iptables=0"]).ok();
+        node.finds("br-netfilter-off", &json!({"netns": "host", "device": "cni0"}));
+        node.fix();
+        node.del("ovl", "c1");
+    });
+}
+
+#[test]
+fn a_macvlan_and_its_host() {
+    lab::run("a_macvlan_and_its_host", |lab| {
+        let node = Node::new(lab);
+        let (lan, _c1) = (lab.netns("lan"), lab.netns("c1"));
+        lab.host().add_veth("up0", &lan, "eth0");
+        lab.host().set_up("up0");
+        lan.set_up("eth0");
+        let conf = json!({"name": "lan", "cniVersion": "1.0.0", "plugins": [{"type": "macvlan", "master": "up0",
+            "ipam": {"type": "host-local", "dataDir": "/var/lib/cni/networks", "subnet": "192.0.2.0/24"}}]});
+        node.scene.conf("20-lan.conflist", &conf);
+        node.add("lan", "c1");
+        node.is_healthy();
+        lab.host().add_address("up0", "192.0.2.77/24");
+        let found = node.finds("macvlan-host-isolation", &json!({"netns": "c1", "device": "eth0"}));
+        assert_eq!(found["severity"], "info");
+        assert_eq!(node.scene.netctl("doctor").code, Some(0));
+        node.del("lan", "c1");
+        lab.host().remove_link("up0");
+        lab.remove_netns(lan);
+    });
+}
+
+#[test]
+fn codes_are_explained() {
+    lab::run("codes_are_explained", |lab| {
+        let node = Node::new(lab);
+        let said = node.scene.netctl("explain rp-filter").ok().stdout;
+        assert!(said.starts_with("rp-filter: ") && said.contains("net.ipv4.conf.all"), "{said}");
+        let all = node.scene.netctl("explain -o name").ok().stdout;
+        assert_eq!(all.lines().count(), 21, "{all}");
+        assert!(node.scene.netctl("explain nosuch").usage().contains("no code \"nosuch\""));
+        assert!(node.scene.netctl("doctor --only nosuch").usage().contains("no rule \"nosuch\""));
+    });
+}
