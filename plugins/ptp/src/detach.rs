@@ -3,13 +3,19 @@
 use attach::{
     detach::{release_stale_through_links, remove, remove_and_release, sweep},
     failures::Failures,
+    ruleset::legacy,
 };
 use cni::{
     names::{Attachment, NetnsPath},
     request::{Request, ValidAttachments},
 };
 
-use crate::state::{Attached, records};
+use kernel::nft::Nft;
+
+use crate::{
+    config::NetConf,
+    state::{Attached, records},
+};
 
 /// Detaches the container. Goes on past errors and reports them together; doing it again is fine.
 pub(crate) fn del(
@@ -21,13 +27,42 @@ pub(crate) fn del(
     let record = failures.note(records(&attachment.network).find::<Attached>(attachment)).flatten();
     let recorded = record.map(|(_, data)| data.recorded(attachment));
     let nft = remove_and_release(request, attachment, netns, &mut failures, |failures| {
-        remove(attachment, recorded.as_ref(), netns, failures)
+        let nft = remove(attachment, recorded.as_ref(), netns, failures);
+        if recorded.is_none() {
+            failures.note(leave_supposed(request, attachment));
+        }
+        nft
     });
     if failures.is_empty() {
         failures.note(forget(attachment));
     }
     drop(nft);
     failures.into_result()
+}
+
+/// Without a record: what the configuration says that there was in the ruleset, of ours or of the Go plugin's.
+fn leave_supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<()> {
+    let conf: NetConf = match request.decode() {
+        Ok(conf) => conf,
+        Err(err) => {
+            log::info!("{attachment}: no record, and the configuration does not tell either: {err}");
+            return Ok(());
+        }
+    };
+    if !conf.ip_masq {
+        return Ok(());
+    }
+    let addresses: Vec<_> =
+        request.prev_result().ok().flatten().unwrap_or_default().ips.iter().map(|ip| ip.address).collect();
+    let supposed = Attached {
+        host_link: attachment.host_veth(),
+        netns: String::new(),
+        addresses: addresses.clone(),
+        masquerade: true,
+    };
+    let mut nft = Nft::open()?;
+    supposed.ruleset(attachment).remove(&mut nft)?;
+    legacy::remove_masquerade(&mut nft, attachment, &addresses)
 }
 
 /// The record goes last, when nothing is left to do by it.

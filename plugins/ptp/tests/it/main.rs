@@ -1,5 +1,7 @@
 //! The ptp plugin as a runtime sees it: the real binary against the real kernel, in labs.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use testenv::{
     lab::{self, Lab},
@@ -129,5 +131,24 @@ fn what_can_not_be_is_refused_before_anything_changes() {
         ] {
             assert_eq!(lab.plugin("ptp").config(&config).netns(&c1).add().err(7)["msg"], message);
         }
+    });
+}
+
+#[test]
+fn what_the_go_plugin_attached_is_detached() {
+    lab::run("ptp_from_go", |lab| {
+        let peer = Path::new("/usr/lib/cni");
+        let c1 = lab.netns("c1");
+        let mut config = network(json!({"ipMasq": true}));
+        config["cniVersion"] = json!("1.0.0");
+        lab.allow_forwarding();
+        lab.allow_state("net");
+        let attached = lab.peer(peer, "ptp").config(&config).netns(&c1).add().ok();
+        lab.plugin("ptp").config(&with_result(config, &attached)).netns(&c1).del().ok();
+        assert!(!c1.has_link("eth0"));
+        // iptables makes its tables as it looks at them; none of the plugin's chains may be left in one.
+        let left = lab.exec(&["nft", "list", "ruleset"]).ok();
+        assert!(!left.contains("CNI-"), "{left}");
+        lab.allow("nft table");
     });
 }
