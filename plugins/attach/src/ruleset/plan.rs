@@ -10,6 +10,7 @@ use kernel::{
     error::{Error, Result},
     nft::{Nft, batch::Batch, element::Element, rule::Verdict, table::Table},
 };
+use nix::errno::Errno;
 
 use super::{
     guard::Guard,
@@ -103,7 +104,7 @@ impl Plan {
     pub fn remove(&self, nft: &mut Nft) -> Result<()> {
         for groups in self.groups.chunks(AT_ONCE) {
             match nft.commit(removal(groups)) {
-                Err(err) if err.is_missing() || is_taken(&err) => {}
+                Err(err) if err.is_missing() || is_taken(&err) || is_foreign(&err) => {}
                 done => {
                     done?;
                     continue;
@@ -112,7 +113,7 @@ impl Plan {
             // Some of it is not there or not ours: find out which.
             for group in groups {
                 match nft.commit(removal(std::slice::from_ref(group))) {
-                    Err(err) if err.is_missing() || is_taken(&err) => {}
+                    Err(err) if err.is_missing() || is_taken(&err) || is_foreign(&err) => {}
                     done => done?,
                 }
             }
@@ -208,6 +209,11 @@ fn removal(groups: &[Group]) -> Batch {
         }
     }
     batch
+}
+
+/// The set has other keys than ours (nf_tables_delsetelem): somebody else made it, and nothing of ours is in it.
+fn is_foreign(error: &Error) -> bool {
+    error.raw_os_error() == Some(Errno::EINVAL as i32)
 }
 
 /// An element of that key with other data is in: EBUSY up to Linux 5.5, EEXIST since (nft_add_set_elem).
