@@ -13,7 +13,6 @@ use testenv::ns::Ns;
 
 use self::contender::{Contender, Who};
 use self::report::Measured;
-use super::suite::PROGRAMS;
 use super::{cargo, install, packages, root, say};
 
 mod chart;
@@ -24,6 +23,8 @@ mod script;
 /// Attachments at once in the cases that ask for many.
 const MANY: usize = 64;
 const MANY_LEASES: usize = 10_000;
+/// Packages and binaries of ours that take part.
+const COMPARED: [(&str, &str); 2] = [("bridge", "bridge"), ("ipam", "host-local")];
 
 /// What is the same for all contenders of one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -51,7 +52,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         "no bridge plugin in {}: see --peer",
         options.peer.display()
     );
-    let names: Vec<&str> = PROGRAMS.iter().map(|program| program.binary).collect();
+    let names = COMPARED.map(|(_, binary)| binary);
     let sizes = report::sizes(&ours, &names);
     let programs = Arc::new([ours, options.peer, floor]);
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -90,14 +91,13 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
 
 /// The directory of our plugins, and that of the floor: both built alike.
 fn build() -> anyhow::Result<(PathBuf, PathBuf)> {
-    let ours = install::build(&install::suite())?;
-    let floor = install::build(&[
-        "--package".to_string(),
-        "testenv".to_string(),
-        "--bin".to_string(),
-        "floor".to_string(),
-    ])?;
+    let ours = install::build(&COMPARED.iter().flat_map(selection).collect::<Vec<_>>())?;
+    let floor = install::build(&selection(&("testenv", "floor")))?;
     Ok((ours, floor))
+}
+
+fn selection((package, binary): &(&str, &str)) -> Vec<String> {
+    ["--package", package, "--bin", binary].map(String::from).to_vec()
 }
 
 fn measure(lab: &Lab, programs: &[PathBuf; 3], budget: Duration) -> anyhow::Result<Vec<Measured>> {
