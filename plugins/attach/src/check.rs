@@ -14,7 +14,7 @@ use kernel::{
     address,
     link::{self, Link},
     netlink::Netlink,
-    route::{self, Family, Filter},
+    route::{self, Family, Filter, TABLE_MAIN},
 };
 
 use crate::container::{Container, kernel_route};
@@ -81,14 +81,17 @@ pub fn routes(nl: &mut Netlink, link: &Link, result: &AddResult) -> anyhow::Resu
     Ok(())
 }
 
-/// The device is not compared: a VRF or a tunnel of a later plugin may carry the route now.
+/// The device is not compared: a VRF or a tunnel of a later plugin may carry the route now. Neither is the gateway of a
+/// route that is in a table of its own: source based routing, which may come later, takes it out of the main one.
 fn leads_the_same_way(present: &route::Route, expected: &route::Route) -> bool {
     let gateway = present.gateway == expected.gateway
         || present.next_hops.iter().any(|hop| hop.gateway == expected.gateway);
-    gateway
+    // RT_TABLE_UNSPEC, DEFAULT, MAIN, LOCAL.
+    let is_own = !matches!(present.table, 0 | 253..=255);
+    let has_moved = expected.table == TABLE_MAIN && is_own;
+    (has_moved || gateway && present.table == expected.table)
         && present.dst.network() == expected.dst.network()
         && present.dst.prefix() == expected.dst.prefix()
-        && present.table == expected.table
 }
 
 /// What CHECK answers: something that ADD made is not as it was.
