@@ -4,10 +4,13 @@
 //! Knows no mode: which plugin made the interface is not asked, the result it left is.
 
 mod addresses;
+pub mod bandwidth;
 pub mod firewall;
 pub mod loopback;
 pub mod portmap;
+pub mod sbr;
 mod stale;
+pub mod tuning;
 
 #[cfg(test)]
 mod readme;

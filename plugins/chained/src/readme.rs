@@ -15,3 +15,31 @@ fn portmap() {
 fn firewall() {
     check(PAGE, "firewall", &[keys::<crate::firewall::config::NetConf>("")], &[]);
 }
+
+#[test]
+fn tuning() {
+    use crate::tuning::config::{ArgsConf, CniArgsConf, NetConf, RuntimeConf};
+    let keys = [
+        keys::<NetConf>(""),
+        keys::<RuntimeConf>("runtimeConfig."),
+        keys::<ArgsConf>("args."),
+        keys::<CniArgsConf>("args.cni."),
+    ];
+    check(PAGE, "tuning", &keys, &["CNI_ARGS MAC"]);
+}
+
+#[test]
+fn bandwidth() {
+    use crate::bandwidth::config::{NetConf, RatesConf, RuntimeConf};
+    let keys = [
+        keys::<NetConf>(""),
+        keys::<RuntimeConf>("runtimeConfig."),
+        keys::<RatesConf>("runtimeConfig.bandwidth."),
+    ];
+    check(PAGE, "bandwidth", &keys, &[]);
+}
+
+#[test]
+fn sbr() {
+    check(PAGE, "sbr", &[keys::<crate::sbr::config::NetConf>("")], &[]);
+}

@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+mod bandwidth;
 mod firewall;
 mod loopback;
 mod net;
 mod portmap;
+mod sbr;
+mod tuning;

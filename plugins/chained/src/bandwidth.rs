@@ -1,0 +1,229 @@
+//! `bandwidth`: no more than so many bits a second to the container, and from it.
+//!
+//! The host's end of the veth shapes what it sends, which is what the container receives. What the container sends is
+//! received there, where nothing can be shaped: it is led through a link of its own, an ifb, that can.
+
+use std::{fmt::Write, time::Duration};
+
+use attach::{check::failed, container::Container, failures::Failures, record::Records};
+use cni::{
+    error::Error,
+    names::{Attachment, NetnsPath, NetworkName},
+    request::{Request, ValidAttachments},
+    result::{AddResult, Interface},
+    run::Plugin,
+};
+use kernel::{
+    link::{self, Dev, Link, Mtu},
+    netlink::Netlink,
+    qdisc::{self, TokenBucket},
+};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha512};
+
+use crate::stale::detach_each;
+
+pub(crate) mod config;
+
+use self::config::{Config, Limit};
+
+/// The plugin of type `bandwidth`.
+#[derive(Debug)]
+pub struct Bandwidth;
+
+/// The record's data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Shaped {
+    /// The host's end of the container's veth.
+    host_link: String,
+    /// The link that the container's packets are led through.
+    ifb: Option<String>,
+}
+
+impl Plugin for Bandwidth {
+    const NAME: &'static str = NAME;
+
+    /// Without limits the result passes through, and nothing is done.
+    fn add(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<AddResult> {
+        let config = Config::new(request)?;
+        let mut result = request.required_prev_result()?;
+        if config.is_empty() {
+            return Ok(result);
+        }
+        let mut host = Netlink::open()?;
+        let veth = host_end(&mut host, attachment, netns)?;
+        let ifb = config.egress.map(|_| ifb_name(attachment));
+        let shaped = Shaped { host_link: veth.name.clone(), ifb };
+        records(&attachment.network).begin(attachment, &shaped)?;
+        let made = shape(&mut host, config, &veth, attachment).inspect_err(|_| {
+            if let Err(err) = take_back(attachment, &shaped) {
+                log::error!("{attachment}: after a failed ADD: {err:#}");
+            }
+        })?;
+        records(&attachment.network).complete(attachment)?;
+        result.interfaces.extend(made.map(|ifb| Interface {
+            name: ifb.name.clone(),
+            mac: ifb.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            mtu: Some(ifb.mtu),
+            ..Interface::default()
+        }));
+        Ok(result)
+    }
+
+    fn del(_: &Request, attachment: &Attachment, _: Option<&NetnsPath>) -> anyhow::Result<()> {
+        if let Some((_, shaped)) = records(&attachment.network).find::<Shaped>(attachment)? {
+            return take_back(attachment, &shaped);
+        }
+        let mut host = Netlink::open()?;
+        for name in [ifb_name(attachment), name_of_the_go_plugin(attachment)] {
+            remove_ifb(&mut host, &name)?;
+        }
+        Ok(())
+    }
+
+    fn check(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<()> {
+        let config = Config::new(request)?;
+        request.required_prev_result()?;
+        if config.is_empty() {
+            return Ok(());
+        }
+        let mut host = Netlink::open()?;
+        let veth = host_end(&mut host, attachment, netns)?;
+        if let Some(limit) = config.ingress {
+            check_bucket(&mut host, &veth.dev(), &bucket(limit, veth.mtu))?;
+        }
+        if let Some(limit) = config.egress {
+            let name = ifb_name(attachment);
+            let ifb = link::find(&mut host, &name)?.ok_or_else(|| failed(format!("{name} is gone")))?;
+            check_bucket(&mut host, &ifb.dev(), &bucket(limit, veth.mtu))?;
+            if !qdisc::list(&mut host, &veth.dev())?.iter().any(|there| there.kind == "ingress") {
+                return Err(failed(format!("{} does not lead to {name}", veth.name)).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
+        let mut failures = Failures::default();
+        detach_each(NAME, request, valid, &mut failures, |attachment, shaped: Shaped| {
+            take_back(attachment, &shaped)
+        });
+        failures.into_result()
+    }
+
+    fn status(request: &Request) -> anyhow::Result<()> {
+        Config::new(request)?;
+        Ok(())
+    }
+}
+
+/// The other end of the container's interface. Code 7 where that is no veth with an end here.
+fn host_end(host: &mut Netlink, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<Link> {
+    let mut container = Container::open(netns)?;
+    let inside = link::by_name(&mut container.netlink, attachment.ifname.as_str())?;
+    let peer = match inside.parent.filter(|_| inside.is_veth()) {
+        // Of the same number there may be another link here.
+        Some(index) => link::by_index(host, index).ok().filter(Link::is_veth),
+        None => None,
+    };
+    peer.filter(|peer| peer.parent == Some(inside.index)).ok_or_else(|| {
+        let why = "has no end on the host, where it could be limited";
+        Error::invalid_config("CNI_IFNAME", &attachment.ifname, why).into()
+    })
+}
+
+/// Hands back the ifb.
+fn shape(
+    host: &mut Netlink,
+    config: Config,
+    veth: &Link,
+    attachment: &Attachment,
+) -> anyhow::Result<Option<Link>> {
+    let dev = veth.dev();
+    if let Some(limit) = config.ingress {
+        host.execute(qdisc::replace_bucket(&dev, &bucket(limit, veth.mtu)))?;
+    }
+    let Some(limit) = config.egress else { return Ok(None) };
+    let name = ifb_name(attachment);
+    // What a killed ADD left.
+    remove_ifb(host, &name)?;
+    host.execute(qdisc::remove_ingress(&dev))?;
+    let ifb = link::new(&name).mtu(Mtu::try_from(veth.mtu)?).up();
+    let ifb = link::create(host, link::add(ifb, "ifb"), &name)?;
+    let mut requests = vec![
+        link::change(&ifb.dev()).alias(&attachment.alias()).request(),
+        qdisc::replace_bucket(&ifb.dev(), &bucket(limit, veth.mtu)),
+    ];
+    requests.extend(qdisc::redirect_received(&dev, &ifb.dev()));
+    host.batch(&requests)?;
+    Ok(Some(ifb))
+}
+
+/// As in the reference nothing waits longer than 25 ms. A bucket that holds no whole packet lets none through.
+fn bucket(limit: Limit, mtu: u32) -> TokenBucket {
+    let burst = limit.burst.max(mtu.saturating_add(FRAME));
+    TokenBucket::with_latency(limit.rate, burst, LATENCY)
+}
+
+fn check_bucket(host: &mut Netlink, dev: &Dev, wanted: &TokenBucket) -> anyhow::Result<()> {
+    let there = qdisc::list(host, dev)?.into_iter().find_map(|qdisc| qdisc.bucket);
+    let Some(there) = there else {
+        return Err(failed(format!("{} is not limited", dev.name)).into());
+    };
+    // The kernel keeps the burst as a time.
+    if (there.rate, there.limit) != (wanted.rate, wanted.limit) || there.burst > wanted.burst {
+        let (rate, burst) = (there.rate.saturating_mul(8), u64::from(there.burst) * 8);
+        return Err(failed(format!("{} has rate {rate} and burst {burst}", dev.name)).into());
+    }
+    Ok(())
+}
+
+fn take_back(attachment: &Attachment, shaped: &Shaped) -> anyhow::Result<()> {
+    let mut host = Netlink::open()?;
+    let Shaped { host_link, ifb } = shaped;
+    if let Some(veth) = link::find(&mut host, host_link)?.filter(Link::is_veth) {
+        let mut requests = vec![qdisc::remove_bucket(&veth.dev())];
+        requests.extend(ifb.as_ref().map(|_| qdisc::remove_ingress(&veth.dev())));
+        host.batch(&requests)?;
+    }
+    if let Some(ifb) = ifb {
+        remove_ifb(&mut host, ifb)?;
+    }
+    let records = records(&attachment.network);
+    records.remove(attachment)?;
+    records.retire()?;
+    Ok(())
+}
+
+fn remove_ifb(host: &mut Netlink, name: &str) -> anyhow::Result<()> {
+    let is_ifb = |link: &Link| link.kind.as_ref().is_some_and(|kind| kind.name() == "ifb");
+    if let Some(link) = link::find(host, name)?.filter(is_ifb) {
+        host.execute(link::remove(&link.dev()))?;
+    }
+    Ok(())
+}
+
+/// Of the attachment alone: the reference leaves the interface out, so that a container's second one clashes.
+fn ifb_name(attachment: &Attachment) -> String {
+    format!("{PREFIX}{}", attachment.hash(HASH))
+}
+
+fn name_of_the_go_plugin(attachment: &Attachment) -> String {
+    let Attachment { network, container, .. } = attachment;
+    let mut name = PREFIX.to_owned();
+    for byte in &Sha512::digest(format!("{network}{container}"))[..HASH / 2] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+fn records(network: &NetworkName) -> Records {
+    Records::of(NAME, network)
+}
+
+const NAME: &str = "bandwidth";
+const PREFIX: &str = "bwp";
+const HASH: usize = 12;
+const LATENCY: Duration = Duration::from_millis(25);
+/// An Ethernet header with a VLAN's tag.
+const FRAME: u32 = 18;
