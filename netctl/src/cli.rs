@@ -10,7 +10,10 @@ use crate::{
     output::Format,
     paths::Paths,
     term::{Color, Style},
-    verb::{self, agent, capture, config, doctor, drops, exec, explain, ipam, network, ps, repair, trace},
+    verb::{
+        self, agent, capture, config, doctor, drops, exec, explain, inspect, ipam, network, ps, repair,
+        status, tables, trace,
+    },
 };
 
 /// See and repair the container networks of this node.
@@ -59,6 +62,16 @@ pub enum Verb {
     /// Show the networks of this node
     #[command(visible_alias = "net")]
     Network(network::Network),
+    /// Show everything about a container
+    Inspect(inspect::Inspect),
+    /// Show this node on one screen
+    Status(status::Status),
+    /// List which MAC address goes with which IP address, everywhere
+    Neigh(tables::Neigh),
+    /// List behind which port or tunnel each MAC address is
+    Fdb(tables::Fdb),
+    /// List tracked connections of containers
+    Flows(tables::Flows),
     /// Show and mend the books on addresses
     Ipam(ipam::Ipam),
     /// Find what is wrong on this node, why, and what mends it
@@ -97,6 +110,11 @@ impl Cli {
         match verb {
             Verb::Ps(ps) => ps::run(&ps, &context),
             Verb::Network(network) => network::run(&network, &context),
+            Verb::Inspect(inspect) => inspect::run(&inspect, &context),
+            Verb::Status(status) => status::run(&status, &context),
+            Verb::Neigh(neigh) => tables::neigh(&neigh, &context),
+            Verb::Fdb(fdb) => tables::fdb(&fdb, &context),
+            Verb::Flows(flows) => tables::flows(&flows, &context),
             Verb::Ipam(ipam) => ipam::run(&ipam, &context),
             Verb::Doctor(doctor) => doctor::run(&doctor, &context),
             Verb::Explain(explain) => explain::run(&explain, &context),

@@ -24,10 +24,13 @@ pub mod doctor;
 pub mod drops;
 pub mod exec;
 pub mod explain;
+pub mod inspect;
 pub mod ipam;
 pub mod network;
 pub mod ps;
 pub mod repair;
+pub mod status;
+pub mod tables;
 pub mod trace;
 
 /// What the command line and the environment say to every verb.

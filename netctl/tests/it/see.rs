@@ -105,3 +105,47 @@ fn networks_are_listed_and_inspected() {
         node.leave();
     });
 }
+
+#[test]
+fn a_container_is_inspected_by_any_name() {
+    lab::run("a_container_is_inspected_by_any_name", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let veth = node.items("ps", "Attachments")[0]["hostInterface"].as_str().unwrap().to_owned();
+        for selector in ["c1", "ovl/c1", "10.9.0.2", "netns:c1", "id:c1", &veth] {
+            let items = node.items(&format!("inspect {selector}"), "Attachment");
+            assert_eq!((items.len(), &items[0]["container"]), (1, &json!("c1")), "{selector}: {items:#?}");
+        }
+        let item = &node.items("inspect c1", "Attachment")[0];
+        let default = json!({"dst": "0.0.0.0/0", "gateway": "10.9.0.1", "device": "eth0"});
+        assert!(item["routes"].as_array().unwrap().contains(&default), "{item:#}");
+        assert_eq!(item["hostLink"]["name"], veth.as_str());
+        assert_eq!(item["record"], json!({"plugin": "bridge", "missingRules": []}));
+        assert!(node.scene.netctl("inspect c").usage().contains("several containers: c1, c2"));
+        assert!(node.scene.netctl("inspect zzz").usage().contains("no container \"zzz\""));
+        node.leave();
+    });
+}
+
+#[test]
+fn tables_have_names_in_them() {
+    lab::run("tables_have_names_in_them", |lab| {
+        let (node, [c1, _c2]) = Node::running(lab);
+        c1.exec(&["ping", "-c1", "-W5", "10.9.0.3"]).ok();
+        let neigh = node.items("neigh", "Neighbours");
+        let found = neigh.iter().find(|it| it["netns"] == "c1" && it["address"] == "10.9.0.3");
+        assert_eq!(found.expect("c2's address")["container"], "c2", "{neigh:#?}");
+        let fdb = node.items("fdb", "ForwardingEntries");
+        let learned = fdb.iter().find(|it| it["container"] == "c1").expect("c1's address");
+        assert_eq!((&learned["bridge"], &learned["state"]), (&json!("cni0"), &json!("learned")), "{fdb:#?}");
+        c1.exec(&["ping", "-c1", "-W5", "10.9.0.1"]).ok();
+        let flows = node.items("flows", "Flows");
+        let seen = |it: &&serde_json::Value| it["original"]["destination"] == "10.9.0.1";
+        let flow = flows.iter().find(seen).expect("the echo");
+        assert_eq!((&flow["protocol"], &flow["container"]), (&json!("icmp"), &json!("c1")), "{flows:#?}");
+
+        let status = node.scene.netctl("status --node n1").ok().stdout;
+        assert!(status.contains("2 of 2 attachments live, 2 of 253 addresses"), "{status}");
+        assert!(status.contains("0 errors, 0 warnings"), "{status}");
+        node.leave();
+    });
+}
