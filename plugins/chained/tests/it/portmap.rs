@@ -1,4 +1,5 @@
 //! `portmap`.
 
 mod conflict;
+mod scale;
 mod traffic;
