@@ -176,7 +176,7 @@ impl Holder {
             .args(["setsid", "sh", "-ec", &script])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .spawn()
             .context("start unshare (needs root)")?;
         let pid = child.id();

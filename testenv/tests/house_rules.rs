@@ -63,7 +63,7 @@ fn none(found: &[String]) {
 
 #[test]
 fn no_plugin_starts_a_process_but_to_delegate() {
-    let may = ["testenv/", "netctl/", "plugins/cni/src/exec"];
+    let may = ["testenv/", "netctl/", "plugins/cni/src/exec", "overlay/examples/"];
     none(&lines_with("Command::new", |path, test| !test && !may.iter().any(|may| path.starts_with(may))));
 }
 
