@@ -93,6 +93,18 @@ impl Facts {
         for attached in &mut attachments {
             attached.file = attached.entry.as_ref().map(|_| cache.file(&attached.key).display().to_string());
         }
+        let chained = chained::portmap::rulesets().and_then(|mut all| {
+            all.extend(chained::firewall::rulesets()?);
+            Ok(all)
+        });
+        for (key, plan) in chained.unwrap_or_else(|err| {
+            note("attachment records", &err);
+            Vec::new()
+        }) {
+            if let Some(attached) = attachments.iter_mut().find(|it| it.key == key) {
+                attached.chained.push(plan);
+            }
+        }
         look_for_rules(&mut attachments).unwrap_or_else(|err| note("nftables", &err));
         let forward = Chain::all().unwrap_or_else(|err| {
             note("nftables", &err);
@@ -206,6 +218,9 @@ fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
     for attached in attachments {
         if let Some(made) = &attached.made {
             attached.unruled = made.ruleset.missing(&mut nft)?;
+        }
+        for plan in &attached.chained {
+            attached.unpublished.extend(plan.missing(&mut nft)?);
         }
     }
     Ok(())

@@ -18,8 +18,10 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(facts: &Facts) -> Self {
-        let wanting = facts.attachments.iter().filter(|it| it.gone.is_none() && !it.unruled.is_empty());
-        let restore = wanting.map(|it| (it.key.clone(), it.unruled.clone())).collect();
+        let wanting = facts.attachments.iter().filter(|it| it.gone.is_none());
+        let wanting = wanting.filter(|it| !it.unruled.is_empty() || !it.unpublished.is_empty());
+        let restore =
+            wanting.map(|it| (it.key.clone(), [&it.unruled[..], &it.unpublished].concat())).collect();
         Self { restore, sweep: facts.strangers() }
     }
 
@@ -36,9 +38,9 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
     }
     let mut nft = Nft::open()?;
     for attached in facts.attachments.iter().filter(|it| plan.restore.iter().any(|(key, _)| *key == it.key)) {
-        let made = attached.made.iter();
-        for made in made {
-            made.ruleset.add(&mut nft).with_context(|| format!("restore the rules of {}", attached.key))?;
+        let plans = attached.made.iter().map(|made| &made.ruleset).chain(&attached.chained);
+        for plan in plans {
+            plan.add(&mut nft).with_context(|| format!("restore the rules of {}", attached.key))?;
         }
     }
     for network in facts.networks.iter().filter(|_| !plan.sweep.is_empty()) {

@@ -27,6 +27,7 @@ pub const ALL: &[Rule] = &[
     attachments::MTU_BLACKHOLE,
     attachments::NETNS_LEAK,
     configuration::PLUGIN_MISSING,
+    attachments::PORTMAP_MISSING,
     routes::ROUTE_MISSING,
     routes::RP_FILTER,
     attachments::STALE_ATTACHMENT,

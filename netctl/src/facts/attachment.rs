@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use attach::ruleset::plan::Plan;
 use cni::{names::Attachment, result::AddResult};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -31,6 +32,10 @@ pub struct Attached {
     pub file: Option<String>,
     /// What it lacks in the suite's tables.
     pub unruled: Vec<String>,
+    /// What portmap and firewall have in the suite's tables for it.
+    pub chained: Vec<Plan>,
+    /// What is missing of that.
+    pub unpublished: Vec<String>,
 }
 
 /// A port of the host that leads to a container.
@@ -125,8 +130,8 @@ pub(super) fn join(
         let gone = netns.as_deref().filter(|_| space.is_none()).and_then(|it| netns::gone(Path::new(it)));
         let result = entry.as_ref().and_then(|entry| entry.add_result().ok().flatten());
         let name = names.get(key.container.as_str()).cloned();
-        let (file, unruled) = (None, Vec::new());
-        Attached { key, name, entry, result, made, netns, space, gone, file, unruled }
+        let (file, unruled, chained, unpublished) = (None, Vec::new(), Vec::new(), Vec::new());
+        Attached { key, name, entry, result, made, netns, space, gone, file, unruled, chained, unpublished }
     });
     let mut all: Vec<_> = joined.filter(|attached| !is_of_another_node(attached, spaces)).collect();
     all.sort_by_cached_key(|attached| {

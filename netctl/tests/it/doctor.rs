@@ -291,6 +291,33 @@ fn masquerading_is_flushed_and_repaired() {
     });
 }
 
+#[test]
+fn published_ports_are_flushed_and_repaired() {
+    lab::run("published_ports_are_flushed_and_repaired", |lab| {
+        lab.needs_program("nft", "nftables");
+        let node = Node::new(lab);
+        let mut conf = bridged();
+        conf["plugins"][0]["ipMasq"] = json!(false);
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+        conf["plugins"].as_array_mut().unwrap().push(portmap);
+        node.conf(&conf);
+        lab.allow("route_localnet");
+        let _c1 = lab.netns("c1");
+        let ports = r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#;
+        node.scene.netctl_with(&[("CAP_ARGS", ports)], "exec add ovl c1 --container-id c1").ok();
+        assert_eq!(node.scene.netctl("doctor").code, Some(0));
+        let ruleset = || lab.exec(&["nft", "-s", "list", "ruleset"]).ok();
+        let before = ruleset();
+        assert!(before.contains("8080"), "{before}");
+        lab.exec(&["nft", "flush", "ruleset"]).ok();
+        node.finds("portmap-missing", &json!({"netns": "host", "device": "cni0", "rule": "inet tenon"}));
+        node.scene.netctl("repair --yes").ok();
+        assert_eq!(sorted(&ruleset()), sorted(&before));
+        assert_eq!(node.scene.netctl("doctor").code, Some(0));
+        node.del("ovl", "c1");
+    });
+}
+
 /// Sets list their elements in any order.
 fn sorted(ruleset: &str) -> Vec<String> {
     let mut words: Vec<_> =
@@ -402,7 +429,7 @@ fn codes_are_explained() {
         let said = node.scene.netctl("explain rp-filter").ok().stdout;
         assert!(said.starts_with("rp-filter: ") && said.contains("net.ipv4.conf.all"), "{said}");
         let all = node.scene.netctl("explain -o name").ok().stdout;
-        assert_eq!(all.lines().count(), 21, "{all}");
+        assert_eq!(all.lines().count(), 22, "{all}");
         assert!(node.scene.netctl("explain nosuch").usage().contains("no code \"nosuch\""));
         assert!(node.scene.netctl("doctor --only nosuch").usage().contains("no rule \"nosuch\""));
     });

@@ -5,8 +5,8 @@ use attach::{
     check::failed,
     failures::Failures,
     lock::NetworkLock,
-    record::Records,
-    ruleset::{guard, legacy, owner::Owner, sweep},
+    record::{self, Records},
+    ruleset::{guard, legacy, owner::Owner, plan::Plan, sweep},
 };
 use cni::{
     error::Error,
@@ -28,6 +28,17 @@ use self::{
     config::{Config, IngressPolicy},
     state::{Guarded, NAME, records},
 };
+
+/// What each attachment of this boot has in the suite's tables, by its record: for who puts it back. Not what its network has
+/// in the host's own tables.
+pub fn rulesets() -> Result<Vec<(Attachment, Plan)>, record::Error> {
+    let mut all = Vec::new();
+    for records in Records::of_every_network(NAME)? {
+        let found = records.all::<Guarded>()?.into_iter();
+        all.extend(found.map(|it| (it.attachment.clone(), it.data.ruleset(&it.attachment))));
+    }
+    Ok(all)
+}
 
 /// The plugin of type `firewall`.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use anyhow::Context;
 use attach::{
     check::failed,
     failures::Failures,
+    record::{self, Records},
     ruleset::{legacy, owner::Owner, plan::Plan, publish::taken, sweep},
 };
 use cni::{
@@ -34,6 +35,16 @@ use self::{
     config::{Back, Config},
     state::{Published, Side, first_of_each, records},
 };
+
+/// What each attachment of this boot has in the suite's tables, by its record: for who puts it back.
+pub fn rulesets() -> Result<Vec<(Attachment, Plan)>, record::Error> {
+    let mut all = Vec::new();
+    for records in Records::of_every_network("portmap")? {
+        let found = records.all::<Published>()?.into_iter();
+        all.extend(found.map(|it| (it.attachment.clone(), it.data.ruleset(&it.attachment))));
+    }
+    Ok(all)
+}
 
 /// The plugin of type `portmap`.
 #[derive(Debug)]

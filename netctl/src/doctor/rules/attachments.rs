@@ -179,6 +179,30 @@ fn masq_missing(facts: &Facts) -> Vec<Finding> {
     found.collect()
 }
 
+pub(super) const PORTMAP_MISSING: Rule = Rule {
+    code: "portmap-missing",
+    summary: "a container's published ports or its firewall rules are gone",
+    text: "The plugins portmap or firewall made rules for the container, and they are not there any more: `nft flush ruleset`, or a firewall that was \
+           restarted. Published ports answer nobody until `netctl repair` puts the rules back from the records.",
+    check: portmap_missing,
+};
+
+fn portmap_missing(facts: &Facts) -> Vec<Finding> {
+    let wanting = facts.attachments.iter().filter(|it| !it.unpublished.is_empty() && it.space.is_some());
+    let found = wanting.map(|attached| {
+        let device = way_in(facts, attached).map(|link| link.name.clone());
+        let spot = Spot { device, rule: Some("inet tenon".to_owned()), ..Spot::host() };
+        let message = format!("rules that {} was given are gone", attached.key);
+        let found = Finding::new(spot, message, format!("the tables lack {}", attached.unpublished[0]));
+        attached
+            .unpublished
+            .iter()
+            .fold(found, |found, it| found.evidence(format!("missing: {it}")))
+            .mend(Mend::Rules)
+    });
+    found.collect()
+}
+
 pub(super) const MTU_BLACKHOLE: Rule = Rule {
     code: "mtu-blackhole",
     summary: "large packets of a container disappear without an error",
