@@ -77,6 +77,7 @@ fn check_tells_what_is_gone() {
             };
             lab.exec(&[&["ip"], &undo.split(' ').collect::<Vec<_>>()[..]].concat()).ok();
         }
+        lab.rebase();
     });
 }
 
