@@ -17,6 +17,7 @@ pub mod conntrack;
 pub mod error;
 pub mod fdb;
 pub mod forwarding;
+pub mod frames;
 pub mod link;
 pub mod listener;
 pub mod mac;

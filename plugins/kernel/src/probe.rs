@@ -65,7 +65,7 @@ fn ask(packet: &OwnedFd, link: &LinkAddr, mac: MacAddr, address: Ipv4Addr) -> io
 
 /// Where to send by link index: what `getifaddrs` makes of a link is such an address already, and nothing else makes
 /// one without `unsafe`. It lists all links, so this is for a container's namespace, not for a host with thousands.
-fn link_address(index: LinkIndex) -> io::Result<LinkAddr> {
+pub(crate) fn link_address(index: LinkIndex) -> io::Result<LinkAddr> {
     let wanted = usize::try_from(u32::from(index)).map_err(io::Error::other)?;
     let links = getifaddrs()?.filter_map(|entry| entry.address?.as_link_addr().copied());
     let mut found = links.filter(|address| address.ifindex() == wanted);

@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "what runs in containers: images are made from it, none is fetched"),
     ("containernetworking-plugins", "the Go plugins: taking over from them, handing back, being compared"),
     ("containerd", "a runtime to serve, through its CRI"),
+    ("dnsmasq-base", "a DHCP server and router of a network outside"),
     ("etcd-client", "a second opinion on what hosts write into etcd, and mischief in it"),
     ("etcd-server", "the directory of an overlay of many hosts"),
     ("iperf3", "the overlay against a tunnel made by hand"),

@@ -25,6 +25,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("ptp", &["ptp"]),
     plugin("macvlan", &["macvlan"]),
     plugin("host", &["host", "host-device"]),
+    plugin("dhcp", &["dhcp"]),
     plugin("netctl", &["netctl"]),
     plugin("overlay", &["overlay"]),
     plugin("overlay", &["overlayd"]),
