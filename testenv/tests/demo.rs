@@ -21,7 +21,7 @@ fn the_demo_works_for_an_ordinary_user() {
     let dir = std::env::temp_dir().join(format!("tenon-demo-{}", std::process::id()));
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
-    for name in ["testenv", "bridge", "host-local"] {
+    for name in ["testenv", "bridge", "host-local", "overlay", "overlayd"] {
         fs::copy(plugin::built().join(name), dir.join(name)).unwrap();
     }
     let program = dir.join("testenv");
