@@ -147,9 +147,8 @@ pub fn address_changes(
     // Another ADD of the network may be just as far.
     let link_local = link.mac.filter(|_| missing.iter().any(|new| new.is_ipv6()));
     let link_local = link_local.map(|mac| link_local::usable_at_once(dev, mac)).into_iter().flatten();
-    let gateways = missing.into_iter().map(|new| address::add(dev, *new, Dad::Skip));
-    let additions = link_local.chain(gateways).map(Request::ok_if_exists);
-    Ok(removals.chain(additions).collect())
+    let gateways = missing.into_iter().map(|new| address::add(dev, *new, Dad::Skip).ok_if_exists());
+    Ok(removals.chain(link_local).chain(gateways).collect())
 }
 
 fn excludes(there: &IpNetwork, new: &IpNetwork) -> bool {
