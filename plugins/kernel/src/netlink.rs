@@ -41,36 +41,36 @@ pub struct Request {
     _keep: Vec<Netns>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tolerance {
-    Nothing,
-    Exists,
-    Missing,
-    Unsupported,
+/// What a request takes for success; each may be allowed beside the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tolerance {
+    exists: bool,
+    missing: bool,
+    unsupported: bool,
 }
 
 impl Request {
     /// `flags` are the `NLM_F_*` beyond request and acknowledgement (create, exclusive, replace, append).
     pub fn new(message: RouteNetlinkMessage, flags: u16, act: impl Into<String>) -> Self {
-        Self { message, flags, act: act.into(), tolerance: Tolerance::Nothing, _keep: Vec::new() }
+        Self { message, flags, act: act.into(), tolerance: Tolerance::default(), _keep: Vec::new() }
     }
 
     /// Takes "it exists already" for success.
     #[must_use]
     pub fn ok_if_exists(self) -> Self {
-        Self { tolerance: Tolerance::Exists, ..self }
+        Self { tolerance: Tolerance { exists: true, ..self.tolerance }, ..self }
     }
 
     /// Takes "there is none" for success ([`Error::is_missing`]).
     #[must_use]
     pub fn ok_if_missing(self) -> Self {
-        Self { tolerance: Tolerance::Missing, ..self }
+        Self { tolerance: Tolerance { missing: true, ..self.tolerance }, ..self }
     }
 
     /// Takes "the kernel does not have that here" for success ([`Error::is_unsupported`]).
     #[must_use]
     pub fn ok_if_unsupported(self) -> Self {
-        Self { tolerance: Tolerance::Unsupported, ..self }
+        Self { tolerance: Tolerance { unsupported: true, ..self.tolerance }, ..self }
     }
 
     /// What will be sent.
@@ -89,12 +89,9 @@ impl Request {
     }
 
     fn accepts(&self, error: &Error) -> bool {
-        match self.tolerance {
-            Tolerance::Nothing => false,
-            Tolerance::Exists => error.is_exists(),
-            Tolerance::Missing => error.is_missing(),
-            Tolerance::Unsupported => error.is_unsupported(),
-        }
+        (self.tolerance.exists && error.is_exists())
+            || (self.tolerance.missing && error.is_missing())
+            || (self.tolerance.unsupported && error.is_unsupported())
     }
 }
 
