@@ -11,8 +11,8 @@ use crate::{
     paths::Paths,
     term::{Color, Style},
     verb::{
-        self, agent, capture, config, doctor, drops, exec, explain, inspect, ipam, network, ps, repair,
-        status, tables, trace,
+        self, agent, capture, config, doctor, drops, exec, explain, inspect, ipam, network, overlay, ps,
+        repair, status, tables, trace,
     },
 };
 
@@ -62,6 +62,8 @@ pub enum Verb {
     /// Show the networks of this node
     #[command(visible_alias = "net")]
     Network(network::Network),
+    /// Show the networks that span hosts, and apply a peers file
+    Overlay(overlay::Overlay),
     /// Show everything about a container
     Inspect(inspect::Inspect),
     /// Show this node on one screen
@@ -110,6 +112,7 @@ impl Cli {
         match verb {
             Verb::Ps(ps) => ps::run(&ps, &context),
             Verb::Network(network) => network::run(&network, &context),
+            Verb::Overlay(overlay) => overlay::run(&overlay, &context),
             Verb::Inspect(inspect) => inspect::run(&inspect, &context),
             Verb::Status(status) => status::run(&status, &context),
             Verb::Neigh(neigh) => tables::neigh(&neigh, &context),

@@ -27,6 +27,7 @@ pub mod explain;
 pub mod inspect;
 pub mod ipam;
 pub mod network;
+pub mod overlay;
 pub mod ps;
 pub mod repair;
 pub mod status;

@@ -3,6 +3,12 @@
 
 use std::{path::Path, time::Instant};
 
+use cni::names::NetworkName;
+use kernel::{
+    link::{self, Kind},
+    netlink::Netlink,
+};
+
 use crate::{
     directory::{DirectoryError, r#static},
     host::{
@@ -12,6 +18,7 @@ use crate::{
     keeper::{Dirs, Errand, Keeper},
     machine::{Event, Update, report::Status},
     names::NodeName,
+    state::{self, LocalState, Saved},
 };
 
 /// Whether more than half of the known peers may go at once.
@@ -54,7 +61,7 @@ pub fn apply(file: &Path, node: &NodeName, dirs: Dirs, mass: MassRemoval) -> Res
     let standing = r#static::standing(Some(own), file, node);
     let mut now = Instant::now();
     let definition = peers.definition.clone();
-    let mut keeper = Keeper::open(definition, own.node.clone(), wanted, dirs, now)?;
+    let mut keeper = Keeper::open(definition, own.node.clone(), wanted, dirs.clone(), now)?;
     keeper.start(now);
     keeper.handle(Event::Standing(standing), now);
     keeper.handle(Event::Directory(Update::Snapshot(peers.candidates.clone())), now);
@@ -64,7 +71,7 @@ pub fn apply(file: &Path, node: &NodeName, dirs: Dirs, mass: MassRemoval) -> Res
         keeper.handle(Event::Directory(Update::Snapshot(peers.candidates.clone())), now);
         now = settle(&mut keeper, now);
     }
-    finish(&mut keeper, now)
+    finish(&mut keeper, &dirs, now)
 }
 
 /// Lets time pass until everything near is done; what is further away is for an agent.
@@ -77,21 +84,46 @@ fn settle(keeper: &mut Keeper, mut now: Instant) -> Instant {
     now
 }
 
-fn finish(keeper: &mut Keeper, now: Instant) -> Result<Report, ApplyError> {
+fn finish(keeper: &mut Keeper, dirs: &Dirs, now: Instant) -> Result<Report, ApplyError> {
     let mut log = Vec::new();
-    let port = keeper.machine().definition().port.into();
+    let definition = keeper.machine().definition().clone();
+    let port = definition.port.into();
     for errand in keeper.errands() {
         match errand {
             Errand::Guard(peers) => {
-                let pools = keeper.machine().definition().pools.iter().map(|pool| pool.network).collect();
-                let peers = peers.into_iter().map(|peer| (peer, port)).collect();
-                Guard::open()?.enforce(&Policy { ports: [port].into(), peers, pools })?;
+                let mut policy = others(&definition.name, dirs)?;
+                policy.ports.insert(port);
+                policy.peers.extend(peers.into_iter().map(|peer| (peer, port)));
+                policy.pools.extend(definition.pools.iter().map(|pool| pool.network));
+                Guard::open()?.enforce(&policy)?;
             }
             Errand::Log(level, text) => log.push((level, text)),
             Errand::List | Errand::Publish(_) => {}
         }
     }
     Ok(Report { status: keeper.machine().status(now), log })
+}
+
+/// What the guard must go on doing for networks that were applied before: it is one table for all, written whole. They are
+/// known by their state files and devices; a file that can't be read guards nothing.
+fn others(network: &NetworkName, dirs: &Dirs) -> Result<Policy, ApplyError> {
+    let mut policy = Policy::default();
+    let mut nl = Netlink::open()?;
+    for entry in std::fs::read_dir(&dirs.run).into_iter().flatten().flatten() {
+        let Ok(Some(local)) = state::read::<LocalState>(&entry.path()) else { continue };
+        let device = link::find(&mut nl, &local.device)?;
+        let Some(Kind::Vxlan { port, .. }) = device.and_then(|device| device.kind) else { continue };
+        if local.network == *network {
+            continue;
+        }
+        let saved = state::read::<Saved>(&state::file(&dirs.lib, &local.network)).ok().flatten();
+        let records = saved.into_iter().flat_map(|saved| saved.peers);
+        let addresses = records.flat_map(|record| [record.underlay.v4, record.underlay.v6]).flatten();
+        policy.peers.extend(addresses.map(|address| (address, port)));
+        policy.ports.insert(port);
+        policy.pools.extend(local.pools);
+    }
+    Ok(policy)
 }
 
 /// Of the machine's clock, not the person's.

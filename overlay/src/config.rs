@@ -159,7 +159,8 @@ fn peers_files(dir: &Path) -> Vec<NetworkConfig> {
     files.into_iter().map(network).collect()
 }
 
-fn host_name() -> Result<NodeName, ConfigError> {
+/// The host's own name, if it can be a node's.
+pub fn host_name() -> Result<NodeName, ConfigError> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     name.parse().map_err(|err| ConfigError::Node(name.to_owned(), format!("{err}")))
@@ -274,11 +275,11 @@ fn default_run() -> PathBuf {
 }
 
 fn default_lib() -> PathBuf {
-    "/var/lib/tenon/overlay".into()
+    LIB.into()
 }
 
 fn default_socket() -> PathBuf {
-    "/run/tenon/overlayd.sock".into()
+    crate::client::SOCKET.into()
 }
 
 fn default_peers() -> PathBuf {
@@ -299,6 +300,8 @@ fn default_alive() -> Duration {
 
 /// Where plugins look for a network's local state.
 pub const RUN: &str = "/run/tenon/overlay";
+/// Where the last known peers of a network are kept.
+pub const LIB: &str = "/var/lib/tenon/overlay";
 /// The file that `overlayd` reads when it is told none.
 pub const FILE: &str = "/etc/tenon/overlayd.toml";
 const METRICS_PORT: u16 = 9477;

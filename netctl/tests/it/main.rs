@@ -4,6 +4,7 @@ mod chains;
 mod doctor;
 mod help;
 mod node;
+mod overlay;
 mod protocol;
 mod scene;
 mod see;

@@ -36,6 +36,19 @@ fn a_peers_file_applied_without_an_agent() {
         let rules = lab.exec(&["nft", "list", "table", "inet", "tenon-overlay"]).ok();
         assert!(rules.contains("198.51.100.9 . 4789") && !rules.contains("198.51.100.66"), "{rules}");
 
+        // Another network does not take the guard away from this one.
+        let other = lab.dir().join("other.json");
+        let text = json!({"name": "other", "vni": 8, "port": 8472, "pools": ["10.200.0.0/16"], "peers": [
+            {"node": "h1", "underlay": "198.51.100.1", "subnets": ["10.200.1.0/24"]},
+            {"node": "h7", "underlay": "198.51.100.77", "subnets": ["10.200.7.0/24"]}]});
+        std::fs::write(&other, text.to_string()).unwrap();
+        apply::apply(&other, &"h1".parse().unwrap(), scene::dirs(lab), MassRemoval::Hold).unwrap();
+        let rules = lab.exec(&["nft", "list", "table", "inet", "tenon-overlay"]).ok();
+        for part in ["198.51.100.9 . 4789", "198.51.100.77 . 8472", "10.96.0.0/11", "10.200.0.0/16"] {
+            assert!(rules.contains(part), "{part} is not in {rules}");
+        }
+        lab.exec(&["ip", "link", "del", "ovl8"]).ok();
+
         write(&peers[..3]);
         assert_eq!((apply(MassRemoval::Hold).unwrap().status.held, routes()), (6, 8));
         assert_eq!((apply(MassRemoval::Allow).unwrap().status.held, routes()), (0, 2));
