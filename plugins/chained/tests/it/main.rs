@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 mod bandwidth;
+mod crowd;
 mod firewall;
 mod loopback;
 mod net;

@@ -1,7 +1,10 @@
 //! What these tests share: networks as lists of plugins, containers attached by them, labs in which only what stays by
 //! design may stay.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    thread,
+};
 
 use serde_json::{Value, json};
 use testenv::{
@@ -174,7 +177,30 @@ pub(crate) fn serve(ns: &Ns) -> [EchoServer; 2] {
 #[track_caller]
 pub(crate) fn talks(from: &Ns, to: impl std::fmt::Display) -> bool {
     let to = at(&to.to_string());
-    let (tcp, udp) = (from.tcp_talk(to, "tcp").is_ok(), from.udp_talk(to, "udp").is_ok());
-    assert_eq!(tcp, udp, "TCP and UDP from {} to {to} differ", from.name());
+    let (tcp, udp) = thread::scope(|scope| {
+        let tcp = scope.spawn(|| from.tcp_talk(to, "tcp").is_ok());
+        (from.udp_talk(to, "udp").is_ok(), tcp.join().unwrap())
+    });
+    assert_eq!(tcp, udp, "TCP (right) and UDP (left) from {} to {to} differ", from.name());
     tcp
+}
+
+/// Who talks to which address, and whether bytes come back by both protocols.
+pub(crate) type Cell<'a> = (&'a Ns, SocketAddr, bool);
+
+/// Holds all cells at once: that nothing comes back is only known by waiting for it.
+#[track_caller]
+pub(crate) fn assert_cells(when: &str, cells: &[Cell<'_>]) {
+    let wrong: Vec<_> = thread::scope(|scope| {
+        let talking: Vec<_> =
+            cells.iter().map(|(from, to, _)| scope.spawn(move || talks(from, to))).collect();
+        let found = talking.into_iter().map(|thread| thread.join().unwrap()).zip(cells);
+        found.filter(|(found, (_, _, expected))| found != expected).map(|(_, cell)| describe(*cell)).collect()
+    });
+    assert!(wrong.is_empty(), "{when}: {}", wrong.join(", "));
+}
+
+fn describe((from, to, expected): Cell<'_>) -> String {
+    let words = if expected { "does not reach" } else { "reaches" };
+    format!("{} {words} {to}", from.name())
 }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use testenv::{echo::EchoServer, lab::Lab, ns::Ns, wait::wait_for};
 
 use crate::net::{
-    Container, at, attach, bridged, net, other, portmap, run, serve, talks, tcp, try_attach, udp, with,
+    Container, assert_cells, at, attach, bridged, net, other, portmap, run, serve, talks, tcp, try_attach,
+    udp, with,
 };
 
 fn ports(more: &Value) -> Value {
@@ -21,16 +22,14 @@ fn ports(more: &Value) -> Value {
 fn matrix(lab: &Lab, outside: &Ns, published: &Container, cells: [(&str, &str, bool); 12]) {
     let servers = serve(&published.ns);
     let sibling = attach(lab, &net(&[]), "sibling");
-    for (who, to, arrives) in cells {
-        let from = match who {
-            "outside" => outside,
-            "host" => lab.host(),
-            "self" => &published.ns,
-            "sibling" => &sibling.ns,
-            other => panic!("who is {other}?"),
-        };
-        assert_eq!(talks(from, to), arrives, "{who} to {to}");
-    }
+    let from = |who| match who {
+        "outside" => outside,
+        "host" => lab.host(),
+        "self" => &published.ns,
+        "sibling" => &sibling.ns,
+        other => panic!("who is {other}?"),
+    };
+    assert_cells("matrix", &cells.map(|(who, to, arrives)| (from(who), at(to), arrives)));
     sibling.detach(lab);
     drop(servers);
 }
@@ -133,10 +132,8 @@ fn addresses_that_are_not_one_of_the_uplink() {
         ] {
             let container = attach(lab, &net(&[ports(&json!({"hostIP": host_ip}))]), "c1");
             let servers = serve(&container.ns);
-            for (from_host, to, arrives) in cells {
-                let from = if from_host { lab.host() } else { &outside };
-                assert_eq!(talks(from, to), arrives, "{host_ip}: {} to {to}", from.name());
-            }
+            let from = |host| if host { lab.host() } else { &outside };
+            assert_cells(host_ip, &cells.map(|(host, to, arrives)| (from(host), at(to), arrives)));
             drop(servers);
             container.detach(lab);
             lab.remove_netns(container.ns);
