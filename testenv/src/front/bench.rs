@@ -4,7 +4,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -13,23 +12,25 @@ use testenv::ns::Ns;
 
 use self::contender::{Contender, Who};
 use self::report::Measured;
+use self::subject::{Network, SUBJECTS, Subject};
 use super::{cargo, install, packages, root, say};
 
 mod chart;
 mod contender;
 mod report;
 mod script;
+mod subject;
 
 /// Attachments at once in the cases that ask for many.
 const MANY: usize = 64;
 const MANY_LEASES: usize = 10_000;
-/// Packages and binaries of ours that take part.
-const COMPARED: [(&str, &str); 2] = [("bridge", "bridge"), ("ipam", "host-local")];
+/// 10.x.0.0/16 of the first contender's network; each has one to itself.
+const FIRST_NETWORK: u8 = 10;
 
 /// What is the same for all contenders of one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Case {
-    pub(super) masquerade: bool,
+    pub(super) subject: &'static str,
     pub(super) leases: usize,
     pub(super) at_once: usize,
 }
@@ -38,31 +39,34 @@ struct Options {
     peer: PathBuf,
     /// A comparison ends after this time, once each contender had its least number of turns.
     budget: Duration,
+    /// Subjects in whose titles this is.
+    only: String,
 }
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let options = options(arguments)?;
     packages::provide()?;
-    let (ours, floor) = build()?;
+    let subjects: Vec<_> = SUBJECTS.iter().filter(|one| one.title.contains(&options.only)).collect();
+    ensure!(!subjects.is_empty(), "bench: --only {:?}: in no title", options.only);
+    let mut ours: Vec<_> = subjects.iter().flat_map(|subject| subject.programs).copied().collect();
+    ours.sort_unstable();
+    ours.dedup();
+    let programs = build(&ours, options.peer)?;
     let target = cargo::target_directory()?.join("bench");
     fs::create_dir_all(&target).with_context(|| format!("make {}", target.display()))?;
     root::ensure_root()?;
-    ensure!(
-        options.peer.join("bridge").is_file(),
-        "no bridge plugin in {}: see --peer",
-        options.peer.display()
-    );
-    let names = COMPARED.map(|(_, binary)| binary);
-    let sizes = report::sizes(&ours, &names);
-    let programs = Arc::new([ours, options.peer, floor]);
+    let names: Vec<_> = ours.iter().map(|(_, binary)| *binary).collect();
+    let missing = names.iter().find(|name| !programs.peer.join(name).is_file());
+    ensure!(missing.is_none(), "no plugin {missing:?} in {}: see --peer", programs.peer.display());
+    let sizes = report::sizes(&programs.ours, &names);
     let (sender, receiver) = std::sync::mpsc::channel();
-    let budget = options.budget;
+    let (budget, of) = (options.budget, subjects.clone());
     lab::run("bench", move |lab| {
         lab.allow_everything();
-        sender.send(measure(lab, &programs, budget)).expect("the receiver waits");
+        sender.send(measure(lab, &programs, &of, budget)).expect("the receiver waits");
     });
     let measured = receiver.recv().context("the lab ended without a result")??;
-    say(&(report::table(&measured) + "\n" + &report::budgets(&measured) + &sizes))?;
+    say(&(report::table(&measured) + "\n" + &report::budgets(&measured, &subjects) + &sizes))?;
     for (name, text) in [("bench.json", report::json(&measured)?), ("bench.svg", chart::draw(&measured))] {
         let path = target.join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -73,48 +77,67 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
 }
 
 fn options(arguments: &[String]) -> anyhow::Result<Options> {
-    let mut options = Options { peer: PathBuf::from("/usr/lib/cni"), budget: Duration::from_secs(12) };
+    let mut options =
+        Options { peer: PathBuf::from("/usr/lib/cni"), budget: Duration::from_secs(12), only: String::new() };
     let mut rest = arguments.iter();
     while let Some(option) = rest.next() {
         let value = rest.next().with_context(|| format!("bench: {option} needs a value"))?;
         match option.as_str() {
+            "--only" => options.only.clone_from(value),
             "--peer" => options.peer = PathBuf::from(value),
             "--seconds" => {
                 let seconds = value.parse().with_context(|| format!("bench: --seconds {value}"))?;
                 options.budget = Duration::from_secs(seconds);
             }
-            _ => bail!("bench: unexpected argument {option:?}; expected --peer DIR or --seconds N"),
+            _ => bail!(
+                "bench: unexpected argument {option:?}; expected --peer DIR, --only SUBJECT or --seconds N"
+            ),
         }
     }
     Ok(options)
 }
 
-/// The directory of our plugins, and that of the floor: both built alike.
-fn build() -> anyhow::Result<(PathBuf, PathBuf)> {
-    let ours = install::build(&COMPARED.iter().flat_map(selection).collect::<Vec<_>>())?;
-    let floor = install::build(&selection(&("testenv", "floor")))?;
-    Ok((ours, floor))
+/// The directories that the contenders' programs are in.
+struct Programs {
+    ours: PathBuf,
+    peer: PathBuf,
+    floor: PathBuf,
+}
+
+/// Ours and the floor, built alike.
+fn build(ours: &[(&str, &str)], peer: PathBuf) -> anyhow::Result<Programs> {
+    let ours = install::build(&ours.iter().flat_map(selection).collect::<Vec<_>>())?;
+    Ok(Programs { ours, peer, floor: install::build(&selection(&("testenv", "floor")))? })
 }
 
 fn selection((package, binary): &(&str, &str)) -> Vec<String> {
     ["--package", package, "--bin", binary].map(String::from).to_vec()
 }
 
-fn measure(lab: &Lab, programs: &[PathBuf; 3], budget: Duration) -> anyhow::Result<Vec<Measured>> {
+fn measure(
+    lab: &Lab,
+    programs: &Programs,
+    subjects: &[&'static Subject],
+    budget: Duration,
+) -> anyhow::Result<Vec<Measured>> {
     let containers: Vec<Ns> = (0..MANY).map(|number| lab.netns(&format!("b{number}"))).collect();
-    let mut measured = Vec::new();
-    for leases in [0, MANY_LEASES] {
-        for masquerade in [false, true] {
-            let mut contenders = Vec::new();
-            for (who, programs) in [Who::Ours, Who::Peer, Who::Floor].into_iter().zip(programs) {
-                let case = Case { masquerade, leases, at_once: 1 };
-                contenders.push(Contender::set_up(lab, who, programs, case, &containers)?);
-            }
-            for at_once in [1, MANY] {
-                let case = Case { masquerade, leases, at_once };
-                eprintln!("testenv: {}", report::title(case));
-                measured.extend(compare(&mut contenders, case, budget)?);
-            }
+    let (mut measured, mut numbers) = (Vec::new(), FIRST_NETWORK..);
+    let cases = subjects.iter().flat_map(|subject| subject.cases.iter().map(move |case| (subject, case)));
+    for (subject, (leases, all_at_once)) in cases {
+        let mut contenders = Vec::new();
+        for (who, programs) in
+            [(Who::Ours, &programs.ours), (Who::Peer, &programs.peer), (Who::Floor, &programs.floor)]
+        {
+            let number = numbers.next().context("too many networks")?;
+            let name = format!("bench{number}");
+            let leases_of = PathBuf::from("/var/lib/cni/networks").join(&name);
+            let network = Network { lab, containers: &containers, number, name, leases: leases_of };
+            contenders.extend(Contender::set_up(who, programs, subject, &network, *leases)?);
+        }
+        for at_once in *all_at_once {
+            let case = Case { subject: subject.title, leases: *leases, at_once: *at_once };
+            eprintln!("testenv: {}", report::title(case));
+            measured.extend(compare(&mut contenders, case, budget)?);
         }
     }
     Ok(measured)

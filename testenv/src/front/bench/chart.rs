@@ -1,10 +1,10 @@
 //! The numbers of the bench as a bar chart in SVG. Pure. Bars are to scale within a row; rows have scales of their own.
 
 use super::contender::Who;
-use super::report::{Measured, rows, title};
+use super::report::{Measured, Row, rows, title};
 
-const WIDTH: usize = 900;
-const LABEL: f64 = 330.0;
+const WIDTH: usize = 940;
+const LABEL: f64 = 370.0;
 const BAR_SPACE: f64 = 380.0;
 const BAR: usize = 12;
 const ROW: usize = 3 * BAR + 14;
@@ -31,12 +31,12 @@ pub(super) fn draw(measured: &[Measured]) -> String {
     svg + "</svg>\n"
 }
 
-fn draw_row(row: &[&Measured; 3], top: usize) -> String {
-    let longest = row.iter().map(|one| one.median).fold(f64::MIN_POSITIVE, f64::max);
-    let ours = row[0];
+fn draw_row(Row { ours, floor, peer }: &Row<'_>, top: usize) -> String {
+    let bars: Vec<&Measured> = [Some(*ours), *floor, *peer].into_iter().flatten().collect();
+    let longest = bars.iter().map(|one| one.median).fold(f64::MIN_POSITIVE, f64::max);
     let mut svg =
         format!("<text x=\"10\" y=\"{}\">{} {}</text>\n", top + 2 * BAR, ours.verb, title(ours.case));
-    for (place, one) in row.iter().enumerate() {
+    for (place, one) in bars.into_iter().enumerate() {
         let (y, width) = (top + place * BAR, one.median / longest * BAR_SPACE);
         let ratio =
             if place == 0 { String::new() } else { format!("  ({:.2} of ours)", one.median / ours.median) };

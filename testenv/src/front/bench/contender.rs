@@ -1,17 +1,17 @@
-//! One of those compared: how its processes are started, and one turn of them.
+//! One of those compared: how its processes are started, as a runtime would, and one turn of them.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use serde_json::json;
-use testenv::lab::Lab;
+use serde_json::{Value, json};
 use testenv::ns::Ns;
 
-use super::script::{self, Attachment};
-use super::{Case, file, write};
+use super::subject::{Floor, Network, Subject};
+use super::{file, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,10 +21,6 @@ pub(in crate::front) enum Who {
     Floor,
 }
 
-/// The nft set of the floor that holds what is masqueraded.
-pub(super) const FLOOR_TABLE: &str = "floor";
-pub(super) const FLOOR_SET: &str = "masqueraded";
-
 pub(super) struct Contender {
     who: Who,
     slots: Vec<Slot>,
@@ -32,14 +28,16 @@ pub(super) struct Contender {
 
 /// One attachment that is made and removed again and again.
 struct Slot {
-    add: Invocation,
-    del: Invocation,
+    add: Vec<Invocation>,
+    del: Vec<Invocation>,
 }
 
+/// One process, each of which is told the result of the last.
 struct Invocation {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
+    config: Value,
     stdin: PathBuf,
     output: PathBuf,
 }
@@ -53,30 +51,30 @@ pub(super) struct Turn {
 }
 
 impl Contender {
-    /// Makes the contender's network and, where the case says so, fills it with leases of others.
+    /// Makes the contender's network and fills it with `leases` of others. None where the subject has no floor.
     pub(super) fn set_up(
-        lab: &Lab,
         who: Who,
         programs: &Path,
-        case: Case,
-        containers: &[Ns],
-    ) -> anyhow::Result<Self> {
-        let number = network_number(who, case);
-        let name = format!("bench{number}");
-        let leases = PathBuf::from("/var/lib/cni/networks").join(&name);
-        fs::create_dir_all(&leases).with_context(|| format!("make {}", leases.display()))?;
-        for lease in 0..case.leases {
-            let address = format!("10.{number}.{}.{}", 100 + lease / 250, lease % 250);
-            write(&leases.join(address), format!("someone-{lease}\r\neth0"))?;
+        subject: &Subject,
+        network: &Network<'_>,
+        leases: usize,
+    ) -> anyhow::Result<Option<Self>> {
+        fs::create_dir_all(&network.leases).with_context(|| format!("make {}", network.leases.display()))?;
+        for lease in 0..leases {
+            let address = format!("10.{}.{}.{}", network.number, 100 + lease / 250, lease % 250);
+            write(&network.leases.join(address), format!("someone-{lease}\r\neth0"))?;
         }
-        let network = Network { lab, number, name, leases, programs, case };
-        let slot =
-            |(slot, ns)| if who == Who::Floor { network.floor(slot, ns) } else { network.plugin(slot, ns) };
-        if who == Who::Floor {
-            network.prepare_floor()?;
-        }
-        let slots = containers.iter().enumerate().map(slot).collect::<anyhow::Result<_>>()?;
-        Ok(Self { who, slots })
+        (subject.prepare)(network)?;
+        let containers = network.containers.iter().enumerate();
+        let slots: anyhow::Result<Vec<Slot>> = match (who, &subject.floor) {
+            (Who::Floor, None) => return Ok(None),
+            (Who::Floor, Some(floor)) => {
+                (floor.prepare)(network)?;
+                containers.map(|(slot, ns)| floor_slot(floor, programs, network, slot, ns)).collect()
+            }
+            _ => containers.map(|(slot, ns)| plugins_slot(subject, programs, network, slot, ns)).collect(),
+        };
+        Ok(Some(Self { who, slots: slots? }))
     }
 
     pub(super) fn who(&self) -> Who {
@@ -86,9 +84,16 @@ impl Contender {
     /// ADD of the first `at_once` attachments, all started before any is waited for; then their DEL.
     pub(super) fn turn(&mut self, at_once: usize) -> anyhow::Result<Turn> {
         let slots = &self.slots[..at_once];
-        let (add, failed_adds) = all(slots.iter().map(|slot| &slot.add))?;
-        let (del, failed_dels) = all(slots.iter().map(|slot| &slot.del))?;
-        let failed = failed_adds + failed_dels;
+        let adds = slots.iter().map(|slot| Ok((&*slot.add, slot.add[0].command(None)?)));
+        let (add, results) =
+            all(adds.collect::<anyhow::Result<_>>()?, |(chain, first)| pass_on(chain, first))?;
+        // A runtime keeps the result of the last ADD, and hands it to each DEL.
+        let dels = slots.iter().zip(&results).map(|(slot, result)| {
+            slot.del.iter().map(|one| one.command(result.as_ref())).collect::<anyhow::Result<Vec<_>>>()
+        });
+        let (del, removed) = all(dels.collect::<anyhow::Result<_>>()?, run_each)?;
+        let failed = results.iter().filter(|result| result.is_none()).count()
+            + removed.iter().filter(|well| !**well).count();
         if failed > 0 && self.who != Who::Peer {
             bail!("{failed} of {:?} failed: {}", self.who, said(slots));
         }
@@ -98,25 +103,63 @@ impl Contender {
 
 /// What the processes of the slots wrote, those that wrote an error.
 fn said(slots: &[Slot]) -> String {
-    let outputs = slots.iter().flat_map(|slot| [&slot.add.output, &slot.del.output]);
+    let outputs = slots.iter().flat_map(|slot| slot.add.iter().chain(&slot.del)).map(|one| &one.output);
     let texts = outputs.filter_map(|path| fs::read_to_string(path).ok());
     texts.filter(|text| text.contains("\"code\"") || text.contains("floor: ")).take(3).collect()
 }
 
-fn all<'a>(invocations: impl Iterator<Item = &'a Invocation>) -> anyhow::Result<(Duration, usize)> {
-    let mut commands = invocations.map(Invocation::command).collect::<anyhow::Result<Vec<_>>>()?;
+/// Does `work` on every slot's part at the same time, and says how long all took.
+fn all<S: Send, T: Send>(
+    parts: Vec<S>,
+    work: impl Fn(S) -> anyhow::Result<T> + Sync,
+) -> anyhow::Result<(Duration, Vec<T>)> {
     let start = Instant::now();
-    let children: Vec<Child> =
-        commands.iter_mut().map(Command::spawn).collect::<Result<_, _>>().context("start a contender")?;
-    let mut failed = 0;
-    for mut child in children {
-        failed += usize::from(!child.wait().context("wait for a contender")?.success());
+    let done: anyhow::Result<Vec<T>> = if parts.len() == 1 {
+        parts.into_iter().map(work).collect()
+    } else {
+        thread::scope(|scope| {
+            let work = &work;
+            let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || work(part))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic in a slot")).collect()
+        })
+    };
+    Ok((start.elapsed(), done?))
+}
+
+/// A chain's ADD: each is told the result of the one before. The last one's, unless one failed; null where nobody asks.
+fn pass_on(chain: &[Invocation], mut first: Command) -> anyhow::Result<Option<Value>> {
+    let mut ended = run(&mut first)?;
+    if chain.len() == 1 {
+        return Ok(ended.then_some(Value::Null));
     }
-    Ok((start.elapsed(), failed))
+    let mut last = &chain[0];
+    for next in &chain[1..] {
+        if !ended {
+            return Ok(None);
+        }
+        ended = run(&mut next.command(Some(&last.answer()?))?)?;
+        last = next;
+    }
+    if ended { last.answer().map(Some) } else { Ok(None) }
+}
+
+/// A chain's DEL, which goes on when one fails. Whether all went well.
+fn run_each(commands: Vec<Command>) -> anyhow::Result<bool> {
+    commands.into_iter().try_fold(true, |well, mut command| Ok(well & run(&mut command)?))
+}
+
+fn run(command: &mut Command) -> anyhow::Result<bool> {
+    Ok(command.status().context("start a contender")?.success())
 }
 
 impl Invocation {
-    fn command(&self) -> anyhow::Result<Command> {
+    /// Ready to start: its configuration is on disk, with the result of the one before if there is one.
+    fn command(&self, previous: Option<&Value>) -> anyhow::Result<Command> {
+        if let Some(previous) = previous.filter(|previous| !previous.is_null()) {
+            let mut config = self.config.clone();
+            config["prevResult"] = previous.clone();
+            write(&self.stdin, config.to_string())?;
+        }
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
         let output = File::create(&self.output).with_context(|| format!("make {}", self.output.display()))?;
@@ -125,103 +168,78 @@ impl Invocation {
         command.stdout(output);
         Ok(command)
     }
-}
 
-/// Each contender of each case has a network of its own: 10.<number>.0.0/16.
-fn network_number(who: Who, case: Case) -> usize {
-    10 + 4 * (who as usize) + 2 * usize::from(case.masquerade) + usize::from(case.leases > 0)
-}
-
-struct Network<'a> {
-    lab: &'a Lab,
-    number: usize,
-    name: String,
-    leases: PathBuf,
-    programs: &'a Path,
-    case: Case,
-}
-
-impl Network<'_> {
-    fn plugin(&self, slot: usize, ns: &Ns) -> anyhow::Result<Slot> {
-        let Self { lab, number, name, programs, case, .. } = self;
-        let config = json!({
-            "cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": name,
-            "isGateway": true, "ipMasq": case.masquerade,
-            "ipam": {
-                "type": "host-local",
-                "ranges": [[{ "subnet": format!("10.{number}.0.0/16") }]],
-                "routes": [{ "dst": "0.0.0.0/0" }],
-            },
-        });
-        let stdin = file(lab, &format!("{name}.json"));
-        write(&stdin, config.to_string())?;
-        let invocation = |verb: &str| Invocation {
-            program: programs.join("bridge"),
-            arguments: Vec::new(),
-            environment: vec![
-                ("CNI_COMMAND", verb.to_string()),
-                ("CNI_CONTAINERID", format!("bench-{slot}")),
-                ("CNI_NETNS", ns.path().display().to_string()),
-                ("CNI_IFNAME", "eth0".to_string()),
-                ("CNI_ARGS", String::new()),
-                ("CNI_PATH", programs.display().to_string()),
-            ],
-            stdin: stdin.clone(),
-            output: file(lab, &format!("{name}-{slot}-{verb}.out")),
-        };
-        Ok(Slot { add: invocation("ADD"), del: invocation("DEL") })
+    fn answer(&self) -> anyhow::Result<Value> {
+        let text = fs::read(&self.output).with_context(|| format!("read {}", self.output.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("read the result in {}", self.output.display()))
     }
+}
 
-    /// The bridge and the ruleset that the first attachment of a network would make.
-    fn prepare_floor(&self) -> anyhow::Result<()> {
-        let host = self.lab.host();
-        host.add_bridge(&self.name);
-        host.add_address(&self.name, &format!("10.{}.0.1/16", self.number));
-        host.set_up(&self.name);
-        if self.case.masquerade {
-            let ruleset = format!(
-                "add table inet {FLOOR_TABLE}
-                 add set inet {FLOOR_TABLE} {FLOOR_SET} {{ type ipv4_addr; }}
-                 add chain inet {FLOOR_TABLE} out {{ type nat hook postrouting priority srcnat; }}
-                 flush chain inet {FLOOR_TABLE} out
-                 add rule inet {FLOOR_TABLE} out ip saddr @{FLOOR_SET} ip daddr != 10.0.0.0/8 masquerade\n"
-            );
-            let path = file(self.lab, "floor.nft");
-            write(&path, ruleset)?;
-            host.exec(&["nft", "-f", &path.display().to_string()]).ok();
-        }
-        Ok(())
-    }
-
-    fn floor(&self, slot: usize, ns: &Ns) -> anyhow::Result<Slot> {
-        let Self { lab, number, name, .. } = self;
-        let index = format!("/sys/class/net/{name}/ifindex");
-        let bridge = fs::read_to_string(&index).with_context(|| format!("read {index}"))?.trim().parse()?;
-        let (number, low) = (u8::try_from(*number)?, u8::try_from(slot + 2)?);
-        let attachment = Attachment {
-            name: format!("fl{number}x{slot}"),
-            bridge,
-            index: 1_000_000 + 1_000 * u32::from(number) + u32::from(low),
-            address: [10, number, 0, low].into(),
-            gateway: [10, number, 0, 1].into(),
-            masquerade: self.case.masquerade,
-        };
-        let lease = self.leases.join(attachment.address.to_string()).display().to_string();
-        let invocation = |verb: &str, messages: Vec<u8>, netns: String, content: &str| {
-            let script = file(lab, &format!("{name}-{slot}-{verb}"));
-            write(&script, messages)?;
-            anyhow::Ok(Invocation {
-                program: self.programs.join("floor"),
-                arguments: vec![script.display().to_string(), netns, lease.clone(), content.to_string()],
-                environment: Vec::new(),
-                stdin: PathBuf::from("/dev/null"),
-                output: file(lab, &format!("{name}-{slot}-{verb}.out")),
-            })
-        };
-        let netns = ns.path().display().to_string();
-        Ok(Slot {
-            add: invocation("ADD", script::add(&attachment)?, netns, &format!("bench-{slot}\r\neth0"))?,
-            del: invocation("DEL", script::del(&attachment), "-".to_string(), "")?,
+fn plugins_slot(
+    subject: &Subject,
+    programs: &Path,
+    network: &Network<'_>,
+    slot: usize,
+    ns: &Ns,
+) -> anyhow::Result<Slot> {
+    let name = &network.name;
+    let invocation = |verb: &str, mut config: Value| {
+        let plugin = config["type"].as_str().context("a configuration without type")?.to_string();
+        config["name"] = json!(name);
+        config["cniVersion"] = json!("1.0.0");
+        let own = |what: &str| file(network.lab, &format!("{name}-{slot}-{plugin}-{verb}.{what}"));
+        let environment = vec![
+            ("CNI_COMMAND", verb.to_string()),
+            ("CNI_CONTAINERID", format!("bench-{slot}")),
+            ("CNI_NETNS", ns.path().display().to_string()),
+            ("CNI_IFNAME", "eth0".to_string()),
+            ("CNI_ARGS", String::new()),
+            ("CNI_PATH", programs.display().to_string()),
+        ];
+        write(&own("json"), config.to_string())?;
+        let (program, arguments) = (programs.join(&plugin), Vec::new());
+        anyhow::Ok(Invocation {
+            program,
+            arguments,
+            environment,
+            config,
+            stdin: own("json"),
+            output: own("out"),
         })
-    }
+    };
+    let chain = (subject.chain)(network, slot)?;
+    let each = |verb| {
+        chain.iter().map(|config| invocation(verb, config.clone())).collect::<anyhow::Result<Vec<_>>>()
+    };
+    let (add, mut del) = (each("ADD")?, each("DEL")?);
+    del.reverse();
+    Ok(Slot { add, del })
+}
+
+fn floor_slot(
+    floor: &Floor,
+    programs: &Path,
+    network: &Network<'_>,
+    slot: usize,
+    ns: &Ns,
+) -> anyhow::Result<Slot> {
+    let scripts = (floor.scripts)(network, slot)?;
+    let lease = network.leases.join(&scripts.address).display().to_string();
+    let invocation = |verb: &str, messages: Vec<u8>, netns: String, content: String| {
+        let own = |what: &str| file(network.lab, &format!("{}-{slot}-{verb}{what}", network.name));
+        write(&own(""), messages)?;
+        anyhow::Ok(vec![Invocation {
+            program: programs.join("floor"),
+            arguments: vec![own("").display().to_string(), netns, lease.clone(), content],
+            environment: Vec::new(),
+            config: Value::Null,
+            stdin: PathBuf::from("/dev/null"),
+            output: own(".out"),
+        }])
+    };
+    let netns = ns.path().display().to_string();
+    Ok(Slot {
+        add: invocation("ADD", scripts.add, netns, format!("bench-{slot}\r\neth0"))?,
+        del: invocation("DEL", scripts.del, "-".to_string(), String::new())?,
+    })
 }

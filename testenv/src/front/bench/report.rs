@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::Case;
 use super::contender::{Turn, Who};
-use super::{Case, MANY, MANY_LEASES};
+use super::subject::{Against, Budget, Subject};
 
 /// One contender's figures for one verb of one case, in milliseconds for all attachments of a turn.
 #[derive(Clone, Debug, Serialize)]
@@ -43,41 +44,52 @@ impl Measured {
 
 /// Such as `bridge + ipMasq, 10000 leases, 64 at once`.
 pub(super) fn title(case: Case) -> String {
-    let Case { masquerade, leases, at_once } = case;
-    let network = if masquerade { "bridge + ipMasq" } else { "bridge" };
-    format!("{network}, {leases} leases, {at_once} at once")
+    let Case { subject, leases, at_once } = case;
+    let leases = if leases == 0 { String::new() } else { format!(", {leases} leases") };
+    format!("{subject}{leases}, {at_once} at once")
 }
 
-/// The three contenders' figures for each verb of each case, in the order measured.
-pub(super) fn rows(measured: &[Measured]) -> Vec<[&Measured; 3]> {
-    let mut rows = Vec::new();
-    for ours in measured.iter().filter(|one| one.who == Who::Ours) {
-        let same = |who| {
-            measured.iter().find(|one| one.who == who && one.case == ours.case && one.verb == ours.verb)
-        };
-        if let (Some(floor), Some(peer)) = (same(Who::Floor), same(Who::Peer)) {
-            rows.push([ours, floor, peer]);
-        }
-    }
-    rows
+/// The contenders' figures for one verb of one case.
+#[derive(Clone, Copy)]
+pub(super) struct Row<'a> {
+    pub(super) ours: &'a Measured,
+    pub(super) floor: Option<&'a Measured>,
+    pub(super) peer: Option<&'a Measured>,
+}
+
+/// In the order measured.
+pub(super) fn rows(measured: &[Measured]) -> Vec<Row<'_>> {
+    let ours = measured.iter().filter(|one| one.who == Who::Ours);
+    ours.map(|ours| {
+        let of = |who| find(measured, who, ours.case, ours.verb);
+        Row { ours, floor: of(Who::Floor), peer: of(Who::Peer) }
+    })
+    .collect()
+}
+
+fn find<'a>(measured: &'a [Measured], who: Who, case: Case, verb: &str) -> Option<&'a Measured> {
+    measured.iter().find(|one| one.who == who && one.case == case && one.verb == verb)
 }
 
 pub(super) fn table(measured: &[Measured]) -> String {
     let mut text = format!(
-        "{:<46} {:>10} {:>10} {:>8} {:>10} {:>8}\n",
+        "{:<58} {:>9} {:>9} {:>8} {:>9} {:>8}\n",
         "medians, ms for all at once", "ours", "floor", "x floor", "Go", "Go / x"
     );
-    for [ours, floor, peer] in rows(measured) {
+    for Row { ours, floor, peer } in rows(measured) {
         let name = format!("{} {}", ours.verb, title(ours.case));
-        let failed =
-            if peer.failed > 0 { format!("  ({} of Go's failed)", peer.failed) } else { String::new() };
+        let figure = |figure: Option<f64>, digits| {
+            figure.map_or_else(|| "-".to_string(), |figure| format!("{figure:.digits$}"))
+        };
+        let failed = peer.filter(|peer| peer.failed > 0);
+        let failed = failed.map(|peer| format!("  ({} of Go's failed)", peer.failed)).unwrap_or_default();
         text += &format!(
-            "{name:<46} {:>10.2} {:>10.2} {:>8.2} {:>10.2} {:>8.1}{failed}\n",
+            "{name:<58} {:>9.2} {:>9} {:>8} {:>9} {:>8}{failed}\n",
             ours.median,
-            floor.median,
-            ours.median / floor.median,
-            peer.median,
-            peer.median / ours.median,
+            figure(floor.map(|floor| floor.median), 2),
+            figure(floor.map(|floor| ours.median / floor.median), 2),
+            figure(peer.map(|peer| peer.median), 2),
+            figure(peer.map(|peer| peer.median / ours.median), 1),
         );
     }
     text
@@ -88,41 +100,39 @@ pub(super) fn json(measured: &[Measured]) -> anyhow::Result<String> {
 }
 
 /// What the project promises, and what was measured of it.
-pub(super) fn budgets(measured: &[Measured]) -> String {
+pub(super) fn budgets(measured: &[Measured], subjects: &[&Subject]) -> String {
     let mut text = "budgets\n".to_string();
-    let mut line = |what: &str, figure: Option<f64>, limit: f64, at_least: bool| {
-        let Some(figure) = figure else { return };
-        let held = if at_least { figure >= limit } else { figure <= limit };
-        let (sign, verdict) = (if at_least { ">=" } else { "<=" }, if held { "held" } else { "MISSED" });
-        text += &format!("  {what:<52} {figure:>7.2}x  {sign} {limit}x  {verdict}\n");
-    };
-    let plain = Case { masquerade: false, leases: 0, at_once: 1 };
-    let masquerade = Case { masquerade: true, ..plain };
-    let many = Case { at_once: MANY, ..masquerade };
-    let full = |case| Case { leases: MANY_LEASES, ..case };
-    let ratio = |verb, (case, who), (other_case, other)| {
-        let of = |case: Case, who| {
-            measured
-                .iter()
-                .find(|one| one.verb == verb && one.case == case && one.who == who)
-                .map(|one| one.median)
+    for (subject, budget) in
+        subjects.iter().flat_map(|one| one.budgets.iter().map(move |budget| (one, budget)))
+    {
+        let Budget { verb, at_once, against, limit } = budget;
+        let Some(figure) = figure(measured, subject.title, budget) else { continue };
+        let (held, sign) = match against {
+            Against::Peer => (figure >= *limit, ">="),
+            Against::Floor | Against::Leases(_) => (figure <= *limit, "<="),
         };
-        Some(of(case, who)? / of(other_case, other)?)
-    };
-    // A plain DEL is the kernel's time for everyone: Go's is no measure of it.
-    let go = ratio("ADD", (plain, Who::Peer), (plain, Who::Ours));
-    line("ADD of bridge: Go against ours", go, 3.0, true);
-    for (verb, least) in [("ADD", 8.0), ("DEL", 3.0)] {
-        let floor = ratio(verb, (plain, Who::Ours), (plain, Who::Floor));
-        line(&format!("{verb} of bridge against the floor"), floor, 1.5, false);
-        let go = ratio(verb, (masquerade, Who::Peer), (masquerade, Who::Ours));
-        line(&format!("{verb} of bridge + ipMasq: Go against ours"), go, least, true);
-        let go = ratio(verb, (many, Who::Peer), (many, Who::Ours));
-        line(&format!("{verb} of {MANY} at once with ipMasq: Go against ours"), go, 5.0, true);
-        let leases = ratio(verb, (full(plain), Who::Ours), (plain, Who::Ours));
-        line(&format!("{verb} with {MANY_LEASES} leases against an empty host"), leases, 1.2, false);
+        let against = match against {
+            Against::Peer => "Go against ours".to_string(),
+            Against::Floor => "against the floor".to_string(),
+            Against::Leases(leases) => format!("with {leases} leases against none"),
+        };
+        let what = format!("{verb} of {}, {at_once} at once: {against}", subject.title);
+        let verdict = if held { "held" } else { "MISSED" };
+        text += &format!("  {what:<76} {figure:>7.2}x  {sign} {limit}x  {verdict}\n");
     }
     text
+}
+
+/// The ratio that a budget limits, if both of its sides were measured.
+fn figure(measured: &[Measured], subject: &'static str, budget: &Budget) -> Option<f64> {
+    let Budget { verb, at_once, against, limit: _ } = budget;
+    let case = |leases| Case { subject, leases, at_once: *at_once };
+    let of = |who, leases| Some(find(measured, who, case(leases), verb)?.median);
+    Some(match *against {
+        Against::Floor => of(Who::Ours, 0)? / of(Who::Floor, 0)?,
+        Against::Peer => of(Who::Peer, 0)? / of(Who::Ours, 0)?,
+        Against::Leases(leases) => of(Who::Ours, leases)? / of(Who::Ours, 0)?,
+    })
 }
 
 /// Sizes of the programs in `dir`.
