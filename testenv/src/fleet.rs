@@ -2,17 +2,18 @@
 //! suite's programs by name only.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::ns::Ns;
 use crate::wait;
 
 /// What the network is, for all of a fleet.
@@ -197,6 +198,28 @@ impl Fleet {
             bail!("DEL {container} on {}: {result}", self.cluster.host(number).name);
         }
         self.cluster.host(number).run(&["ip", "netns", "del", container]).map(drop)
+    }
+
+    /// A container of a host.
+    pub fn container(&self, number: u8, container: &str) -> anyhow::Result<Ns> {
+        let path = self.cluster.host(number).file(&format!("/run/netns/{container}"));
+        Ns::open(container, &path).with_context(|| format!("open container {container}"))
+    }
+
+    /// Says `text` over TCP and over UDP from one container to `ip` of another, and hears it back. The other must see
+    /// nobody but the first, at its own address: nothing inside the network is masqueraded.
+    pub fn talk(&self, from: (u8, &str), to: (u8, &str), ip: IpAddr, text: &str) -> anyhow::Result<()> {
+        let (from, to) = (self.container(from.0, from.1)?, self.container(to.0, to.1)?);
+        let any = SocketAddr::new(ip, 0);
+        for (server, protocol) in [(to.tcp_echo(any), "TCP"), (to.udp_echo(any), "UDP")] {
+            let talk = if protocol == "TCP" { Ns::tcp_talk } else { Ns::udp_talk };
+            let bytes = text.len();
+            let way = || format!("{bytes} bytes by {protocol} from {} to {ip}", from.name());
+            let own = talk(&from, server.address(), text).with_context(way)?;
+            let seen = server.seen();
+            ensure!(seen == [own], "{}: {own} was seen as {seen:?}", way());
+        }
+        Ok(())
     }
 
     /// Runs a command in a container.

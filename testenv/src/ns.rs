@@ -82,7 +82,8 @@ impl Ns {
         Self::open(name, path)
     }
 
-    fn open(name: &str, path: &Path) -> io::Result<Self> {
+    /// The namespace that is bound to `path`, made by whomever.
+    pub fn open(name: &str, path: &Path) -> io::Result<Self> {
         let (name, file) = (name.to_string(), File::open(path)?);
         let inner = Inner { name, path: path.to_path_buf(), file, baseline: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })

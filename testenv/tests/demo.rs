@@ -46,6 +46,9 @@ fn the_demo_works_for_an_ordinary_user() {
         "seen as 198.51.100.1\n",
         "seen as 2001:db8:1::1\n",
         "left  nothing",
+        "three hosts with one peers file",
+        "ping  c1 on h1 → 10.244.3.2         1450 bytes pass, 1451 do not",
+        "TCP   c1 on h1 → fd00:244:0:3::2    and UDP: answered, seen with its own address",
     ] {
         assert!(said.contains(part), "{part:?} is not in:\n{said}");
     }

@@ -26,7 +26,8 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 pub(super) async fn serve(listener: TcpListener, networks: Vec<mpsc::Sender<Ask>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Out of descriptors, most likely: others must close first.
+            tokio::time::sleep(BREATH).await;
             continue;
         };
         let networks = networks.clone();
@@ -112,3 +113,5 @@ fn count(number: usize) -> u64 {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After a failed accept, which would fail again at once.
+const BREATH: Duration = Duration::from_millis(100);

@@ -36,7 +36,7 @@ pub(super) async fn serve(listener: UnixListener, networks: Vec<mpsc::Sender<Ask
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: others must close first.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(BREATH).await;
             continue;
         };
         let (networks, places) = (networks.clone(), std::rc::Rc::clone(&places));
@@ -101,3 +101,5 @@ fn ok(answer: Answer) -> Option<Value> {
 
 const CONNECTIONS: usize = 16;
 const SILENCE: Duration = Duration::from_secs(30);
+/// After a failed accept, which would fail again at once.
+const BREATH: Duration = Duration::from_millis(100);

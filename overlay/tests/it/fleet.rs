@@ -130,6 +130,14 @@ impl Fleet {
         assert!(pings.is_some(), "{container} on h{number} does not reach {ip}: {:#?}", self.status(number));
     }
 
+    /// TCP and UDP, in one packet and in several.
+    #[track_caller]
+    pub(crate) fn talk(&self, from: (u8, &str), to: (u8, &str), ip: IpAddr) {
+        for text in ["hello", &"fragments ".repeat(2000)] {
+            self.fleet.talk(from, to, ip, text).unwrap_or_else(|err| panic!("{err:#}"));
+        }
+    }
+
     #[track_caller]
     pub(crate) fn in_container(&self, number: u8, container: &str, argv: &[&str]) -> String {
         self.fleet.in_container(number, container, argv).unwrap()

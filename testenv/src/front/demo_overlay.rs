@@ -30,8 +30,12 @@ fn show(fleet: &Fleet) -> anyhow::Result<()> {
     for number in 1..=HOSTS {
         attached.push(fleet.add(number, &format!("c{number}"))?);
     }
+    // A new link makes the agents look again; the picture is of those at rest.
+    wait::poll(SOON, || fleet.is_complete().then_some(())).context("the hosts do not come to rest")?;
     lab::show(fleet)?;
-    for ip in attached.iter().skip(1).flatten() {
+    for (number, ip) in
+        (2..).zip(attached.iter().skip(1)).flat_map(|(n, ips)| ips.iter().map(move |ip| (n, ip)))
+    {
         let reached = wait::poll(Duration::from_secs(5), || fleet.pings(1, "c1", *ip, None).then_some(()));
         if reached.is_none() {
             bail!("c1 does not reach {ip}");
@@ -40,7 +44,9 @@ fn show(fleet: &Fleet) -> anyhow::Result<()> {
         if !fits || too_much {
             bail!("1450 bytes from c1 to {ip}: {fits}, 1451: {too_much}");
         }
-        say(&format!("  ping  c1 on h1 ─▶ {ip:<16} 1450 bytes pass, 1451 do not"))?;
+        say(&format!("  ping  c1 on h1 → {ip:<18} 1450 bytes pass, 1451 do not"))?;
+        fleet.talk((1, "c1"), (number, &format!("c{number}")), *ip, "hello")?;
+        say(&format!("  TCP   c1 on h1 → {ip:<18} and UDP: answered, seen with its own address"))?;
     }
     for number in 1..=HOSTS {
         fleet.del(number, &format!("c{number}"))?;
