@@ -7,8 +7,12 @@ use std::{
     path::PathBuf,
 };
 
-use attach::ruleset::sweep;
-use kernel::{link::Link, nft::Nft};
+use attach::ruleset::{plan::Rules, sweep};
+use ipam::owner::Owner;
+use kernel::{
+    link::{Link, LinkIndex},
+    nft::Nft,
+};
 use nix::unistd::gethostname;
 
 use self::{
@@ -93,6 +97,8 @@ impl Facts {
         for attached in &mut attachments {
             attached.file = attached.entry.as_ref().map(|_| cache.file(&attached.key).display().to_string());
         }
+        let by_key: BTreeMap<_, _> =
+            attachments.iter().enumerate().map(|(nth, it)| (it.key.clone(), nth)).collect();
         let chained = chained::portmap::rulesets().and_then(|mut all| {
             all.extend(chained::firewall::rulesets()?);
             Ok(all)
@@ -101,8 +107,8 @@ impl Facts {
             note("attachment records", &err);
             Vec::new()
         }) {
-            if let Some(attached) = attachments.iter_mut().find(|it| it.key == key) {
-                attached.chained.push(plan);
+            if let Some(&nth) = by_key.get(&key) {
+                attachments[nth].chained.push(plan);
             }
         }
         look_for_rules(&mut attachments).unwrap_or_else(|err| note("nftables", &err));
@@ -155,29 +161,30 @@ impl Facts {
             .filter_map(|attached| self.host_link(attached))
             .map(|link| link.index)
             .collect();
+        let bridges = self.bridges_of_networks();
         let suspicious = |link: &&Link| {
-            let port = link.master.is_some_and(|master| self.is_bridge_of_network(master));
+            let port = link.master.is_some_and(|master| bridges.contains(&master));
             let ours = link.alias.as_deref().is_some_and(|alias| alias.starts_with("tenon:"));
             link.is_veth() && (port || ours) && !known.contains(&link.index)
         };
+        let far = self.far_ends();
         let links = self.host().links.iter().filter(suspicious);
-        links.map(|link| (link, self.other_side(link))).collect()
+        links.map(|link| (link, far.get(&link.index).copied())).collect()
     }
 
-    /// Leases that no attachment accounts for and no interface has, with whose they are said to be.
+    /// Leases that no attachment accounts for and no interface has, with whose they are said to be. One that is new may be of an ADD
+    /// that is under way, which has its lease first.
     pub fn leaked(&self, network: &Network) -> Vec<(IpAddr, String)> {
-        let has = |address: IpAddr| {
-            let addresses = self.spaces.iter().skip(1).flat_map(|space| &space.addresses);
-            addresses.into_iter().any(|it| it.network.ip() == address)
+        let spaces = self.spaces.iter().skip(1).flat_map(|space| &space.addresses);
+        let had: BTreeSet<IpAddr> = spaces.map(|it| it.network.ip()).collect();
+        let keys = self.attached_to(network).map(|it| (it.key.container.as_str(), it.key.ifname.as_str()));
+        let keys: BTreeSet<_> = keys.collect();
+        let is_known = |owner: &Owner| match owner.ifname() {
+            Some(ifname) => keys.contains(&(owner.container(), ifname)),
+            None => keys.range((owner.container(), "")..).next().is_some_and(|it| it.0 == owner.container()),
         };
         let leaked = network.leases.iter().filter(|(address, owner)| {
-            let of_owner = owner.as_ref().is_some_and(|owner| {
-                self.attached_to(network).any(|it| {
-                    it.key.container.as_str() == owner.container()
-                        && owner.ifname().is_none_or(|ifname| ifname == it.key.ifname.as_str())
-                })
-            });
-            !of_owner && !has(*address)
+            !owner.as_ref().is_some_and(is_known) && !had.contains(address) && !network.new.contains(address)
         });
         let named = leaked.map(|(address, owner)| {
             let owner = owner.as_ref().map(|it| format!("{} {}", it.container(), it.ifname().unwrap_or("")));
@@ -192,35 +199,30 @@ impl Facts {
         self.owners.iter().flatten().filter(|owner| !known.contains(*owner)).cloned().collect()
     }
 
-    fn other_side(&self, host_link: &Link) -> Option<(&Space, &Link)> {
-        self.spaces.iter().skip(1).find_map(|space| {
-            let inside = space.links.iter().find(|inside| {
-                self.host().other_end(inside).is_some_and(|found| found.index == host_link.index)
-            })?;
-            Some((space, inside))
-        })
+    /// What is at the other end of each of the host's links that lead to a container.
+    fn far_ends(&self) -> BTreeMap<LinkIndex, (&Space, &Link)> {
+        let inside =
+            self.spaces.iter().skip(1).flat_map(|space| space.links.iter().map(move |it| (space, it)));
+        inside.filter_map(|(space, it)| Some((self.host().other_end(it)?.index, (space, it)))).collect()
     }
 
-    fn is_bridge_of_network(&self, index: kernel::link::LinkIndex) -> bool {
-        let bridge = self.host().links.iter().find(|link| link.index == index);
-        bridge.is_some_and(|bridge| {
-            self.networks.iter().any(|network| network.bridge.as_deref() == Some(bridge.name.as_str()))
-                || self.attachments.iter().any(|it| {
-                    it.made.as_ref().is_some_and(|made| made.bridge.as_deref() == Some(&bridge.name))
-                })
-        })
+    fn bridges_of_networks(&self) -> BTreeSet<LinkIndex> {
+        let configured = self.networks.iter().filter_map(|network| network.bridge.as_deref());
+        let noted = self.attachments.iter().filter_map(|it| it.made.as_ref()?.bridge.as_deref());
+        let names: BTreeSet<_> = configured.chain(noted).collect();
+        names.into_iter().filter_map(|name| self.host().link(name)).map(|link| link.index).collect()
     }
 }
 
 /// What each attachment lacks in the suite's tables.
 fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
-    let mut nft = Nft::open()?;
+    let (mut nft, mut rules) = (Nft::open()?, Rules::default());
     for attached in attachments {
         if let Some(made) = &attached.made {
-            attached.unruled = made.ruleset.missing(&mut nft)?;
+            attached.unruled = made.ruleset.missing_from(&mut nft, &mut rules)?;
         }
         for plan in &attached.chained {
-            attached.unpublished.extend(plan.missing(&mut nft)?);
+            attached.unpublished.extend(plan.missing_from(&mut nft, &mut rules)?);
         }
     }
     Ok(())

@@ -141,6 +141,7 @@ mod tests {
     };
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use testenv::lab;
 
     use super::*;
 
@@ -148,10 +149,13 @@ mod tests {
     /// nobody listens, dropped for want of a socket.
     #[test]
     fn a_marked_packet_is_seen_and_its_drop_explained() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: needs root");
-            return;
-        }
+        lab::run("tap", |lab| {
+            lab.needs_machine_root("raw tracepoints need CAP_BPF");
+            lab.host().run(sees_and_explains);
+        });
+    }
+
+    fn sees_and_explains() {
         let inode = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
         let filter =
             Filter { namespaces: Some(vec![u32::try_from(inode).unwrap()]), mark: Some([0xa7, 0x51, 0x3c]) };

@@ -4,7 +4,7 @@ use std::{fmt::Write, net::IpAddr, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use cni::names::Attachment;
-use ipam::store::Store;
+use ipam::{owner::Owner, store::Store};
 use kernel::{bridge::PortOptions, link, netlink::Netlink, sysctl};
 
 use crate::{
@@ -100,7 +100,13 @@ pub fn release(facts: &Facts, network: &str, addresses: &[IpAddr]) -> anyhow::Re
     };
     let act = || format!("release addresses of network {}", network.list.name);
     let Some(mut store) = Store::open(&pool.place).with_context(act)? else { return Ok(Vec::new()) };
-    store.retain_leases(|address, _| !addresses.contains(&address)).with_context(act)
+    // What was given to somebody else meanwhile is theirs.
+    let is_same = |address: IpAddr, owner: &Owner| {
+        network.leases.iter().any(|(it, of)| *it == address && of.as_ref() == Some(owner))
+    };
+    store
+        .retain_leases(|address, owner| !(addresses.contains(&address) && is_same(address, owner)))
+        .with_context(act)
 }
 
 /// DEL with the configuration of the network, or where that is gone with that of the ADD.

@@ -1,6 +1,6 @@
 //! A configured network, with what the verbs ask of every kind of network.
 
-use std::{net::IpAddr, path::Path};
+use std::{collections::BTreeSet, fs, net::IpAddr, path::Path, time::Duration};
 
 use cni::{decode::field, request::Request};
 use ipam::{
@@ -35,6 +35,8 @@ pub struct Network {
     pub refused: Option<String>,
     /// The leases by address; the owner is missing where the file says none.
     pub leases: Vec<(IpAddr, Option<Owner>)>,
+    /// Those of the last minute.
+    pub new: BTreeSet<IpAddr>,
 }
 
 impl Network {
@@ -50,6 +52,12 @@ impl Network {
         let pool = (ipam_type.as_deref() == Some("host-local"))
             .then(|| host_local::pool(&request(&list, config, networks)).map_err(|err| err.to_string()));
         let place = pool.as_ref().and_then(|pool| pool.as_ref().ok()).map(|pool| &pool.place);
+        let leases = place.map(|place| store::look(place).unwrap_or_default()).unwrap_or_default();
+        let is_new = |address: &IpAddr| {
+            let age = place.and_then(|place| age(&place.leases().join(address.to_string())));
+            age.is_some_and(|age| age < IN_FLIGHT)
+        };
+        let new = leases.iter().map(|(address, _)| *address).filter(is_new).collect();
         let bridge = (driver == "bridge").then(|| text("bridge").unwrap_or("cni0").to_owned());
         let mtu = field(config, "mtu").and_then(Value::as_u64).filter(|mtu| *mtu != 0);
         Self {
@@ -59,7 +67,8 @@ impl Network {
             masquerade: flag("ipMasq"),
             hairpin: flag("hairpinMode"),
             mtu: mtu.and_then(|mtu| mtu.try_into().ok()),
-            leases: place.map(|place| store::look(place).unwrap_or_default()).unwrap_or_default(),
+            leases,
+            new,
             refused: refused(&list, config, networks).or_else(|| pool.clone()?.err()),
             driver,
             ipam: ipam_type,
@@ -110,6 +119,11 @@ fn size(set: &RangeSet, range: &Range) -> u64 {
     u64::try_from(all).unwrap_or(u64::MAX).saturating_sub(u64::from(gateway))
 }
 
+/// How long ago a file was written; `None` where that is not known.
+fn age(file: &Path) -> Option<Duration> {
+    fs::metadata(file).and_then(|it| it.modified()).ok()?.elapsed().ok()
+}
+
 /// The subnet without host bits.
 pub fn network_of(subnet: IpNetwork) -> IpNetwork {
     IpNetwork::new(subnet.network(), subnet.prefix()).unwrap_or(subnet)
@@ -141,3 +155,6 @@ fn request(list: &NetworkList, config: &Map<String, Value>, networks: &Path) -> 
         stdin: Vec::new(),
     }
 }
+
+/// What an ADD may take from its lease to its record, with a plugin in between that waits for a network's answer.
+const IN_FLIGHT: Duration = Duration::from_secs(60);

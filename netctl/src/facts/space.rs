@@ -26,6 +26,8 @@ pub struct Space {
     pub addresses: Vec<Address>,
     /// Of the main table.
     pub routes: Vec<Route>,
+    /// Positions among the links: a host has as many as it has containers.
+    by_index: BTreeMap<LinkIndex, usize>,
 }
 
 impl Space {
@@ -38,7 +40,8 @@ impl Space {
         let addresses = address::list_all(&mut netlink)?;
         let mut routes = route::list(&mut netlink, Family::V4, main)?;
         routes.extend(route::list(&mut netlink, Family::V6, main)?);
-        Ok(Self { place, links, addresses, routes })
+        let by_index = links.iter().enumerate().map(|(nth, link)| (link.index, nth)).collect();
+        Ok(Self { place, links, addresses, routes, by_index })
     }
 
     pub fn link(&self, name: &str) -> Option<&Link> {
@@ -46,7 +49,7 @@ impl Space {
     }
 
     pub fn link_at(&self, index: LinkIndex) -> Option<&Link> {
-        self.links.iter().find(|link| link.index == index)
+        self.links.get(*self.by_index.get(&index)?)
     }
 
     /// The addresses of a link that others can reach: IPv4 first, in numeric order.
@@ -90,12 +93,9 @@ pub fn others(host: &Space, paths: &BTreeSet<&str>) -> (Vec<Space>, ByPath) {
     let mut spaces: Vec<_> =
         looked.filter(|space| wanted.contains(&space.place.inode) || is_reached(host, space)).collect();
     spaces.sort_by_cached_key(|space| Natural::of(&space.place.name));
-    let position = |inode: u32| spaces.iter().position(|space| space.place.inode == inode);
-    // The host is the first of all.
-    let by_path = inodes.into_iter().filter_map(|(path, inode)| {
-        let position = if inode == host.place.inode { Some(0) } else { position(inode).map(|nth| nth + 1) };
-        Some((path, position?))
-    });
+    let all = [host].into_iter().chain(&spaces).map(|space| space.place.inode);
+    let positions: BTreeMap<u32, usize> = all.enumerate().map(|(nth, inode)| (inode, nth)).collect();
+    let by_path = inodes.into_iter().filter_map(|(path, inode)| Some((path, *positions.get(&inode)?)));
     let by_path = by_path.collect();
     (spaces, by_path)
 }

@@ -1,6 +1,9 @@
 //! Faults put into a lab one at a time: the doctor finds each by its code and place, and nothing else that is an error.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
 use testenv::{
@@ -190,6 +193,13 @@ fn an_address_leaks() {
     with_fault("an_address_leaks", |lab, node, _| {
         let lease = "/var/lib/cni/networks/ovl/10.9.0.50";
         lab.write(lease, "deadbeef\r\neth0");
+        // It may be of an ADD that is under way.
+        node.is_healthy();
+        let age = || {
+            let file = fs::File::options().write(true).open(lease).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(61)).unwrap();
+        };
+        age();
         let found = node.finds("ipam-leak", &json!({"file": lease}));
         assert_eq!(found["fix"], "netctl ipam release ovl 10.9.0.50 --yes");
         let said = node.scene.netctl("ipam check ovl");
@@ -203,6 +213,8 @@ fn an_address_leaks() {
         assert!(said.stdout.contains("released") && !fs::exists(lease).unwrap(), "{said:#?}");
         assert_eq!(node.scene.netctl("ipam check -o name").ok().stdout, "10.9.0.2\n10.9.0.3\n");
         lab.write(lease, "deadbeef\r\neth0");
+        assert_eq!(node.scene.netctl("ipam gc ovl --yes -o name").ok().stdout, "");
+        age();
         node.fix();
         assert!(!fs::exists(lease).unwrap());
     });

@@ -1,6 +1,10 @@
 //! Rules about addresses: who has them, who is on the books for them, and whether any are left.
 
-use std::{collections::BTreeMap, fmt::Display, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    net::IpAddr,
+};
 
 use crate::{
     doctor::{Finding, Rule, Spot, mend::Mend},
@@ -53,6 +57,7 @@ struct Station<'a> {
 fn stations(facts: &Facts) -> Vec<Station<'_>> {
     let host = facts.host();
     let mut found: Vec<Station<'_>> = Vec::new();
+    let mut segments = BTreeSet::new();
     for space in facts.spaces.iter().skip(1) {
         for inside in &space.links {
             let segment = match host.other_end(inside) {
@@ -66,7 +71,7 @@ fn stations(facts: &Facts) -> Vec<Station<'_>> {
             let addresses = |space: &crate::facts::space::Space, link| {
                 space.addresses_of(link).iter().map(|it| it.ip()).collect::<Vec<_>>()
             };
-            if !found.iter().any(|it| it.is_host && it.segment == segment.name) {
+            if segments.insert(segment.index) {
                 found.push(Station {
                     segment: &segment.name,
                     netns: &host.place.name,

@@ -224,8 +224,11 @@ fn mtu_blackhole(facts: &Facts) -> Vec<Finding> {
             let ports = facts.host().links.iter().filter(|it| it.master == Some(bridge.index));
             ports.filter(|it| it.mtu == bridge.mtu).map(|it| it.index).min()
         };
-        let bridge = bridge.map(|it| culprit(it).and_then(|port| facts.host().link_at(port)).unwrap_or(it));
         let narrow = [Some(link), bridge].into_iter().flatten().find(|it| it.mtu < inside.mtu);
+        let narrow = narrow.map(|it| match it.is_bridge() {
+            true => culprit(it).and_then(|port| facts.host().link_at(port)).unwrap_or(it),
+            false => it,
+        });
         if let Some(narrow) = narrow {
             let message = format!("packets of {} above {} bytes disappear", attached.key, narrow.mtu);
             let cause = format!("{} has MTU {}, the container's {}", narrow.name, narrow.mtu, inside.mtu);

@@ -4,7 +4,7 @@
 //! would hit the new holder. So a map says whose each address is, and DEL opens with "let it be mine": where it is not,
 //! the kernel refuses the element for its other data, and the batch as a whole does nothing. No reading, no race.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use kernel::{
     error::{Error, Result},
@@ -123,21 +123,14 @@ impl Plan {
 
     /// What should be in the tables and is not, as text; empty when all is well. Costs the same in tables of any size.
     pub fn missing(&self, nft: &mut Nft) -> Result<Vec<String>> {
+        self.missing_from(nft, &mut Rules::default())
+    }
+
+    /// As [`Plan::missing`], for one of many: the rules that they share are read once.
+    pub fn missing_from(&self, nft: &mut Nft, rules: &mut Rules) -> Result<Vec<String>> {
         let mut missing = Vec::new();
         for feature in &self.features {
-            let rules = nft.rules(feature.chain())?;
-            if let Some(chain) = feature.jumped_to() {
-                let jump = Verdict::Jump(chain.name.to_owned());
-                if !rules.iter().any(|rule| rule.verdict().as_ref() == Some(&jump)) {
-                    missing.push(format!("a jump from chain {} to {}", feature.chain(), chain.name));
-                }
-            }
-            let looked_up: BTreeSet<_> = rules.iter().flat_map(|rule| rule.lookups()).collect();
-            for place in feature.looked_up() {
-                if !looked_up.contains(place.set().name) {
-                    missing.push(format!("a rule of chain {} for set {}", feature.chain(), place.set().name));
-                }
-            }
+            missing.extend_from_slice(rules.missing(nft, feature)?);
         }
         let elements = self.groups.iter().flat_map(|group| group.guard.iter().chain(&group.elements));
         for (place, element) in elements {
@@ -182,6 +175,37 @@ impl Plan {
         }
         Ok(true)
     }
+}
+
+/// What is missing of each feature's rules, as far as it was looked at.
+#[derive(Debug, Default)]
+pub struct Rules(BTreeMap<Feature, Vec<String>>);
+
+impl Rules {
+    fn missing(&mut self, nft: &mut Nft, feature: &Feature) -> Result<&[String]> {
+        match self.0.entry(feature.clone()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => Ok(unknown.insert(missing_rules(nft, feature)?)),
+        }
+    }
+}
+
+fn missing_rules(nft: &mut Nft, feature: &Feature) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    let rules = nft.rules(feature.chain())?;
+    if let Some(chain) = feature.jumped_to() {
+        let jump = Verdict::Jump(chain.name.to_owned());
+        if !rules.iter().any(|rule| rule.verdict().as_ref() == Some(&jump)) {
+            missing.push(format!("a jump from chain {} to {}", feature.chain(), chain.name));
+        }
+    }
+    let looked_up: BTreeSet<_> = rules.iter().flat_map(|rule| rule.lookups()).collect();
+    for place in feature.looked_up() {
+        if !looked_up.contains(place.set().name) {
+            missing.push(format!("a rule of chain {} for set {}", feature.chain(), place.set().name));
+        }
+    }
+    Ok(missing)
 }
 
 /// Those of our sets that are there.
