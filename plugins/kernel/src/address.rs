@@ -59,6 +59,11 @@ impl Address {
         self.has(AddressFlags::Dadfailed)
     }
 
+    /// The kernel made it from a router's prefix, or it has a lifetime: not given to be kept.
+    pub fn is_dynamic(&self) -> bool {
+        !self.has(AddressFlags::Permanent)
+    }
+
     fn has(&self, flag: AddressFlags) -> bool {
         AddressFlags::from_bits_retain(self.flags).contains(flag)
     }

@@ -30,6 +30,7 @@ pub mod nft;
 pub mod probe;
 pub mod qdisc;
 pub mod route;
+pub mod routers;
 pub mod rule;
 pub mod saved;
 pub mod sysctl;
