@@ -1,6 +1,6 @@
 //! The dhcp plugin's configuration: `NetConf` as it is written, `Config` as it was understood.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use cni::{error::Error, names::Attachment, request::Request};
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,32 @@ pub struct NetConf {
 #[serde(default, rename_all = "camelCase")]
 pub struct IpamConf {
     pub daemon_socket_path: String,
+    pub families: Vec<Family>,
     pub provide: Vec<Provide>,
     pub request: Vec<Ask>,
     pub priority: u32,
+}
+
+/// What addresses are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Family {
+    #[serde(rename = "ipv4")]
+    V4,
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        })
+    }
 }
 
 /// An option that the client sends: `value`, or what `CNI_ARGS` has under `fromArg`.
@@ -43,6 +66,8 @@ pub struct Ask {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub socket: PathBuf,
+    /// At least one, each once, IPv4 first.
+    pub families: Vec<Family>,
     pub wishes: Wishes,
     /// The metric of the routes.
     pub priority: Option<u32>,
@@ -57,16 +82,30 @@ pub struct Wishes {
     pub request: Vec<u8>,
 }
 
+impl Wishes {
+    /// The name that it gives itself, if it is one.
+    pub fn host_name(&self) -> Option<String> {
+        let (_, name) = self.provide.iter().find(|(code, _)| *code == HOST_NAME)?;
+        let name = str::from_utf8(name).ok()?;
+        name.chars().all(|c| c.is_ascii_graphic()).then(|| name.to_owned())
+    }
+}
+
 impl Config {
     /// Fails with code 7 naming field and value.
     pub fn new(request: &Request) -> Result<Self, Error> {
         let NetConf { ipam } = request.decode()?;
-        let IpamConf { daemon_socket_path, provide, request: asked, priority } = ipam;
+        let IpamConf { daemon_socket_path, mut families, provide, request: asked, priority } = ipam;
         let provide = provided(&provide, &request.raw_args)?;
         let socket =
             if daemon_socket_path.is_empty() { DEFAULT_SOCKET.into() } else { daemon_socket_path.into() };
         let wishes = Wishes { provide, request: requested(&asked)? };
-        Ok(Self { socket, wishes, priority: (priority != 0).then_some(priority) })
+        families.sort_unstable();
+        families.dedup();
+        if families.is_empty() {
+            families.push(Family::V4);
+        }
+        Ok(Self { socket, families, wishes, priority: (priority != 0).then_some(priority) })
     }
 
     /// Where the agent listens, of a configuration that need not be right otherwise.
@@ -127,7 +166,7 @@ fn option_code(field: &str, option: &str) -> Result<u8, Error> {
         "dhcp-client-identifier" => Some(61),
         "subnet-mask" => Some(1),
         "routers" => Some(3),
-        "host-name" => Some(12),
+        "host-name" => Some(HOST_NAME),
         "user-class" => Some(77),
         "vendor-class-identifier" => Some(60),
         _ => None,
@@ -148,6 +187,17 @@ pub fn client_id(attachment: &Attachment) -> Vec<u8> {
     id.truncate(MAX_OPTION - 1);
     [vec![0], id].concat()
 }
+
+/// The DHCP unique identifier of IPv6, a UUID that follows from the attachment (RFC 6355): as the client identifier, it stays
+/// the same for the same container.
+pub fn duid(attachment: &Attachment) -> Vec<u8> {
+    let uuid = u128::from_str_radix(&attachment.hash(UUID_DIGITS), 16).expect("a hash is hexadecimal");
+    [&DUID_UUID[..], &uuid.to_be_bytes()].concat()
+}
+
+const DUID_UUID: [u8; 2] = [0, 4];
+const UUID_DIGITS: usize = 32;
+const HOST_NAME: u8 = 12;
 
 /// As the reference's.
 pub const DEFAULT_SOCKET: &str = "/run/cni/dhcp.sock";

@@ -3,16 +3,19 @@
 //!
 //! A lease has to be renewed for as long as the container lives, so an agent (`dhcp daemon`) keeps it; the plugin asks the
 //! agent over a socket. `config` reads what is asked for, `plugin` is the verbs, `protocol` is what the two say to each
-//! other, `message` and `lease` are DHCP's words, `client` decides what to say next and knows neither clock nor socket,
-//! `wire` says it, `store` remembers leases over a restart of the agent.
+//! other. `v4` and `v6` are the clients, which decide what to say next and know neither clock nor socket; `client` is either
+//! of them, `exchange` what they have in common. `place` is the link in the container, `store` remembers leases over a
+//! restart of the agent.
 
 pub mod agent;
 pub mod client;
 pub mod config;
+pub mod exchange;
 pub mod lease;
-pub mod message;
 pub mod moment;
+pub mod place;
 pub mod plugin;
 pub mod protocol;
 pub mod store;
-pub mod wire;
+pub mod v4;
+pub mod v6;

@@ -1,6 +1,10 @@
-//! Time as leases count it: since the boot, suspensions included, the same for every process.
+//! Time as leases count it: since the boot, suspensions included, the same for every process; and what comes by chance.
 
-use std::{ops::Add, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    ops::Add,
+    time::Duration,
+};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -28,6 +32,12 @@ impl Add<Duration> for Moment {
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(milliseconds(duration)))
     }
+}
+
+/// Hard to guess, which is all that a transaction's number has for protection.
+pub fn random() -> u32 {
+    let [a, b, c, d, ..] = RandomState::new().hash_one(Moment::now().0).to_ne_bytes();
+    u32::from_ne_bytes([a, b, c, d])
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -1,22 +1,23 @@
-//! The link of a client, in the container's namespace: messages out and in, and what a lease changes there. Namespaces are
-//! opened for as long as there is something to say, so that a container's end is not held up.
+//! Where a client's link is, in the container's namespace, and what a lease changes there. Namespaces are opened for as
+//! long as there is something to say, so that a container's end is not held up.
 
-use std::{net::Ipv4Addr, path::Path};
+use std::{net::Ipv6Addr, path::Path};
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 use kernel::{
     address::{self, Dad},
-    frames::{End, FrameSocket},
     link::{self, Dev, Link, Mtu},
     mac::MacAddr,
-    netlink::Netlink,
+    netlink::{Netlink, Request},
     netns::{Netns, NetnsId, OpenError},
-    route::{self, SCOPE_LINK},
+    route::{self, Family, SCOPE_LINK},
+    sysctl,
 };
 
 use crate::{
-    client::{Outgoing, To},
+    client::{Outgoing, Wire},
     lease::Lease,
+    v4, v6,
 };
 
 /// Where a client's link is.
@@ -52,13 +53,6 @@ impl Error {
     }
 }
 
-/// A link to send and receive on.
-#[derive(Debug)]
-pub struct Wire {
-    pub frames: FrameSocket,
-    pub mac: MacAddr,
-}
-
 impl Place {
     /// Which namespace it is in now.
     pub fn netns_id(&self) -> Result<NetnsId, Error> {
@@ -73,22 +67,58 @@ impl Place {
         Ok(netns)
     }
 
-    /// Opens the link, and sets it up if it is down, as the reference does.
-    pub fn open(&self, expected: NetnsId) -> Result<Wire, Error> {
+    /// Sets the link up if it is down, as the reference does, and says its address.
+    pub fn ready(&self, expected: NetnsId) -> Result<MacAddr, Error> {
         self.enter(expected)?.run(|| {
-            let mut netlink = Netlink::open()?;
-            let link = link::by_name(&mut netlink, &self.ifname)?;
-            if !link.is_up() {
-                netlink.execute(link::change(&link.dev()).up().request())?;
+            let (mut netlink, link) = self.link()?;
+            set_up(&mut netlink, &link)
+        })?
+    }
+
+    /// Has the kernel keep what routers say of the link, and make no addresses by itself; default routes get the metric
+    /// `priority`.
+    pub fn ready_v6(&self, expected: NetnsId, priority: Option<u32>) -> Result<(), Error> {
+        self.enter(expected)?.run(|| {
+            let (mut netlink, link) = self.link()?;
+            let set = |key, value: &str| sysctl::ensure(&sysctl::conf(Family::V6, &self.ifname, key), value);
+            set("disable_ipv6", "0")?;
+            set("autoconf", "0")?;
+            if let Some(priority) = priority {
+                set("ra_defrtr_metric", &priority.to_string())?;
             }
-            let mac = link.mac.ok_or_else(|| Error::NotEthernet(link.name.clone()))?;
-            Ok(Wire { frames: FrameSocket::open(&link.dev(), CLIENT_PORT)?, mac })
+            // Also in a container that forwards (Documentation/networking/ip-sysctl.rst).
+            set("accept_ra", "2")?;
+            let dev = link.dev();
+            let made = address::list(&mut netlink, &dev)?.into_iter().filter(address::Address::is_dynamic);
+            Ok(netlink.batch(&made.map(|made| address::remove(&dev, made.network)).collect::<Vec<_>>())?)
+        })?
+    }
+
+    /// Opens the link for `outgoing` and what is answered, and sets it up if it is down.
+    pub fn open(&self, expected: NetnsId, outgoing: &Outgoing) -> Result<Wire, Error> {
+        self.enter(expected)?.run(|| {
+            let (mut netlink, link) = self.link()?;
+            let mac = set_up(&mut netlink, &link)?;
+            let dev = link.dev();
+            match outgoing {
+                Outgoing::V4(_) => Ok(Wire::V4(v4::wire::Wire::open(&dev, mac)?)),
+                Outgoing::V6(v6::client::Outgoing::Routers) => {
+                    let wire = Wire::V6(v6::wire::Wire::to_routers(&dev, mac)?);
+                    // Then, since the kernel solicits too once it has an address, and the answer may be to that.
+                    link_local(&mut netlink, &dev, mac)?;
+                    Ok(wire)
+                }
+                Outgoing::V6(v6::client::Outgoing::Servers(_)) => {
+                    let own = link_local(&mut netlink, &dev, mac)?;
+                    Ok(Wire::V6(v6::wire::Wire::to_servers(&dev, own)?))
+                }
+            }
         })?
     }
 
     /// Lowers the link's MTU to the network's. It is never raised: what is below may carry less.
     pub fn fit_mtu(&self, expected: NetnsId, lease: &Lease) -> Result<(), Error> {
-        let Some(mtu) = lease.mtu else { return Ok(()) };
+        let Some(mtu) = lease.mtu() else { return Ok(()) };
         self.enter(expected)?.run(|| {
             let (mut netlink, link) = self.link()?;
             if let (true, Ok(mtu)) = (mtu < link.mtu, Mtu::try_from(mtu)) {
@@ -102,7 +132,7 @@ impl Place {
     pub fn take_off(&self, expected: NetnsId, lease: &Lease) -> Result<(), Error> {
         self.enter(expected)?.run(|| {
             let (mut netlink, link) = self.link()?;
-            Ok(netlink.execute(address::remove(&link.dev(), IpNetwork::V4(lease.address)))?)
+            Ok(netlink.execute(address::remove(&link.dev(), lease.address()))?)
         })?
     }
 
@@ -111,7 +141,7 @@ impl Place {
         self.enter(expected)?.run(|| {
             let (mut netlink, link) = self.link()?;
             let dev = link.dev();
-            netlink.execute(address::replace(&dev, IpNetwork::V4(lease.address), Dad::Skip))?;
+            netlink.execute(address::replace(&dev, lease.address(), Dad::Skip))?;
             Ok(netlink.batch(&routes(&dev, lease, priority))?)
         })?
     }
@@ -128,7 +158,32 @@ impl Place {
     }
 }
 
-fn routes(dev: &Dev, lease: &Lease, priority: Option<u32>) -> Vec<kernel::netlink::Request> {
+fn set_up(netlink: &mut Netlink, link: &Link) -> Result<MacAddr, Error> {
+    if !link.is_up() {
+        netlink.execute(link::change(&link.dev()).up().request())?;
+    }
+    link.mac.ok_or_else(|| Error::NotEthernet(link.name.clone()))
+}
+
+/// A link-local address that may be used. The kernel's own is not until it has looked for another owner, for a second or
+/// two: that of a new interface, whose MAC address is nobody else's, need not wait.
+fn link_local(netlink: &mut Netlink, dev: &Dev, mac: MacAddr) -> Result<Ipv6Addr, Error> {
+    for found in address::list(netlink, dev)? {
+        match found.network {
+            IpNetwork::V6(v6) if v6.ip().is_unicast_link_local() && !found.is_tentative() => {
+                return Ok(v6.ip());
+            }
+            _ => {}
+        }
+    }
+    let address = mac.link_local();
+    // 64 is a prefix length.
+    let network = IpNetwork::V6(Ipv6Network::new(address, 64).expect("64 is a prefix length"));
+    netlink.batch(&[address::remove(dev, network), address::add(dev, network, Dad::Skip).ok_if_exists()])?;
+    Ok(address)
+}
+
+fn routes(dev: &Dev, lease: &Lease, priority: Option<u32>) -> Vec<Request> {
     let result = lease.result(priority);
     let routes = result.routes.iter().map(|wanted| {
         let scope = if wanted.gw.is_none() { SCOPE_LINK } else { 0 };
@@ -138,18 +193,3 @@ fn routes(dev: &Dev, lease: &Lease, priority: Option<u32>) -> Vec<kernel::netlin
     });
     routes.collect()
 }
-
-impl Wire {
-    pub fn send(&self, outgoing: &Outgoing) -> kernel::error::Result<()> {
-        let Outgoing { message, from, to } = outgoing;
-        let (address, mac) = match to {
-            To::Everybody => (Ipv4Addr::BROADCAST, MacAddr::BROADCAST),
-            To::Server { address, mac } => (*address, *mac),
-        };
-        let from = End { mac: self.mac, address: *from, port: CLIENT_PORT };
-        self.frames.send(from, End { mac, address, port: SERVER_PORT }, message)
-    }
-}
-
-const CLIENT_PORT: u16 = 68;
-const SERVER_PORT: u16 = 67;

@@ -1,6 +1,7 @@
 //! The plugin's verbs: what the agent is asked, and what is done when there is none.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -16,7 +17,8 @@ use cni::{
 };
 
 use crate::{
-    config::Config,
+    config::{Config, Family},
+    moment::random,
     protocol::{Allocate, Answer, Question, ask},
     store::Store,
 };
@@ -29,10 +31,11 @@ impl Plugin for Dhcp {
     const NAME: &'static str = "dhcp";
 
     fn add(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<AddResult> {
-        let Config { socket, wishes, priority } = Config::new(request)?;
-        let allocate = Allocate { attachment: attachment.clone(), netns: absolute(netns)?, wishes, priority };
+        let Config { socket, families, wishes, priority } = Config::new(request)?;
+        let (attachment, netns) = (attachment.clone(), absolute(netns)?);
+        let allocate = Allocate { attachment, netns, families, wishes, priority };
         match said(&socket, &Question::Allocate(allocate), ALLOCATION)? {
-            Answer::Lease(lease) => Ok(lease.result(priority)),
+            Answer::Leases(leases) => Ok(united(leases.iter().map(|lease| lease.result(priority)))),
             other => anyhow::bail!("the agent answers {other:?} to a request for a lease"),
         }
     }
@@ -50,8 +53,9 @@ impl Plugin for Dhcp {
     }
 
     fn check(request: &Request, attachment: &Attachment, _: &NetnsPath) -> anyhow::Result<()> {
-        let Config { socket, .. } = Config::new(request)?;
-        said(&socket, &Question::Check(attachment.clone()), PATIENCE).map(drop)
+        let Config { socket, families, .. } = Config::new(request)?;
+        let question = Question::Check { attachment: attachment.clone(), families };
+        said(&socket, &question, PATIENCE).map(drop)
     }
 
     fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
@@ -94,14 +98,35 @@ fn unreachable(socket: &Path, err: &io::Error, code: Code) -> Error {
     Error::new(code, format!("ask the agent (`dhcp daemon`) at {}: {err}", socket.display()))
 }
 
+/// What both families gave, the first one's first.
+fn united(results: impl Iterator<Item = AddResult>) -> AddResult {
+    let mut all = AddResult::default();
+    for mut result in results {
+        all.ips.append(&mut result.ips);
+        all.routes.append(&mut result.routes);
+        all.dns.nameservers.append(&mut result.dns.nameservers);
+        all.dns.search.append(&mut result.dns.search);
+        all.dns.options.append(&mut result.dns.options);
+        if all.dns.domain.is_empty() {
+            all.dns.domain = result.dns.domain;
+        }
+    }
+    let mut seen = BTreeSet::new();
+    all.dns.search.retain(|name| seen.insert(name.clone()));
+    all
+}
+
 fn release_alone(attachment: &Attachment) -> anyhow::Result<()> {
     let store = Store::below("");
-    let Some(kept) = store.find(attachment) else { return Ok(()) };
-    if let Err(err) = kept.release("", kept.lease.address.ip().into()) {
-        // The server has it back when it ends.
-        log::warn!("{attachment}: {err}");
+    for family in Family::ALL {
+        let Some(kept) = store.find(attachment, family) else { continue };
+        if let Err(err) = kept.release(random()) {
+            // The server has it back when it ends.
+            log::warn!("{attachment}: {err}");
+        }
+        store.forget(attachment, family).with_context(|| format!("forget the lease of {attachment}"))?;
     }
-    store.forget(attachment).with_context(|| format!("forget the lease of {attachment}"))
+    Ok(())
 }
 
 /// The agent runs in another directory.

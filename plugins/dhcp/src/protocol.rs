@@ -10,16 +10,22 @@ use std::{
 use cni::names::Attachment;
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Wishes, lease::Lease};
+use crate::{
+    config::{Family, Wishes},
+    lease::Lease,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
-    /// A lease for the attachment: the one that it has, or a new one.
+    /// A lease of each family for the attachment: those that it has, or new ones.
     Allocate(Allocate),
     Release(Attachment),
-    /// Is its lease good? Never asks a server.
-    Check(Attachment),
+    /// Are its leases good? Never asks a server.
+    Check {
+        attachment: Attachment,
+        families: Vec<Family>,
+    },
     /// Release what the network's other attachments have: those but (container, interface).
     Collect {
         network: String,
@@ -33,6 +39,7 @@ pub struct Allocate {
     pub attachment: Attachment,
     /// `CNI_NETNS`, absolute.
     pub netns: String,
+    pub families: Vec<Family>,
     pub wishes: Wishes,
     pub priority: Option<u32>,
 }
@@ -40,7 +47,8 @@ pub struct Allocate {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    Lease(Box<Lease>),
+    /// One a family, in the order of the question.
+    Leases(Vec<Lease>),
     Done,
     /// Why not, with the error code of CNI.
     Failed {

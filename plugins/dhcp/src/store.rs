@@ -1,4 +1,4 @@
-//! The leases on disk, one file each, for an agent that starts again and for a DEL while there is none. They are of this
+//! The leases on disk, one file each (two for an attachment with both families), for an agent that starts again and for a DEL while there is none. They are of this
 //! boot, as the namespaces are: /run goes with both.
 
 use std::{
@@ -7,17 +7,17 @@ use std::{
 };
 
 use cni::names::Attachment;
-use kernel::netns::NetnsId;
+use kernel::{mac::MacAddr, netns::NetnsId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client,
-    config::{Wishes, client_id},
+    client::Client,
+    config::{Family, Wishes, client_id, duid},
+    exchange::Pace,
     lease::Lease,
-    message::Identity,
-    wire::{Error as WireError, Place},
+    place::{Error as PlaceError, Place},
+    v4, v6,
 };
-use kernel::mac::MacAddr;
 
 /// All that an agent needs to go on with a lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +39,8 @@ impl Kept {
         NetnsId { dev: self.netns_dev, ino: self.netns_ino }
     }
 
-    pub fn identity(&self, broadcast: bool) -> Identity {
-        Identity {
+    pub fn identity_v4(&self, broadcast: bool) -> v4::message::Identity {
+        v4::message::Identity {
             mac: MacAddr(self.mac),
             client_id: client_id(&self.attachment),
             wishes: self.wishes.clone(),
@@ -48,12 +48,22 @@ impl Kept {
         }
     }
 
+    pub fn identity_v6(&self) -> v6::message::Identity {
+        v6::message::Identity {
+            mac: MacAddr(self.mac),
+            duid: duid(&self.attachment),
+            host_name: self.wishes.host_name(),
+        }
+    }
+
     /// Gives the lease back to its server. That of a container whose interface is gone stays with the server until it ends.
-    pub fn release(&self, prefix: &str, xid: u32) -> Result<(), WireError> {
-        let place =
-            Place { netns: format!("{prefix}{}", self.netns), ifname: self.attachment.ifname.to_string() };
-        match place.open(self.netns_id()) {
-            Ok(wire) => Ok(wire.send(&client::release(&self.identity(false), &self.lease, xid))?),
+    pub fn release(&self, xid: u32) -> Result<(), PlaceError> {
+        let place = Place { netns: self.netns.clone(), ifname: self.attachment.ifname.to_string() };
+        let Some(outgoing) = Client::resume(self, false, Pace::default(), xid).release() else {
+            return Ok(());
+        };
+        match place.open(self.netns_id(), &outgoing) {
+            Ok(wire) => Ok(wire.send(&outgoing)?),
             Err(err) if err.is_gone() => {
                 log::info!("{}: not released, since its interface is gone: {err}", self.attachment);
                 Ok(())
@@ -77,7 +87,7 @@ impl Store {
 
     /// Writes or replaces a lease's file, whole.
     pub fn keep(&self, kept: &Kept) -> io::Result<()> {
-        let path = self.path(&kept.attachment);
+        let path = self.path(&kept.attachment, kept.lease.family());
         let temporary = path.with_extension("new");
         fs::create_dir_all(&self.dir)?;
         fs::write(&temporary, serde_json::to_vec(kept)?)?;
@@ -85,15 +95,15 @@ impl Store {
     }
 
     /// Accepts that there is none.
-    pub fn forget(&self, attachment: &Attachment) -> io::Result<()> {
-        match fs::remove_file(self.path(attachment)) {
+    pub fn forget(&self, attachment: &Attachment, family: Family) -> io::Result<()> {
+        match fs::remove_file(self.path(attachment, family)) {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
             _ => Ok(()),
         }
     }
 
-    pub fn find(&self, attachment: &Attachment) -> Option<Kept> {
-        read(&self.path(attachment)).filter(|kept| kept.attachment == *attachment)
+    pub fn find(&self, attachment: &Attachment, family: Family) -> Option<Kept> {
+        read(&self.path(attachment, family)).filter(|kept| kept.attachment == *attachment)
     }
 
     /// Every lease that can be read.
@@ -106,8 +116,8 @@ impl Store {
             .collect()
     }
 
-    fn path(&self, attachment: &Attachment) -> PathBuf {
-        self.dir.join(attachment.hash(HASH_DIGITS))
+    fn path(&self, attachment: &Attachment, family: Family) -> PathBuf {
+        self.dir.join(format!("{}-{family}", attachment.hash(HASH_DIGITS)))
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 
-use crate::{client::Pace, config::DEFAULT_SOCKET};
+use crate::{config::DEFAULT_SOCKET, exchange::Pace};
 
 /// What the agent was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Flags {
             host_prefix: String::new(),
             socket: PathBuf::new(),
             broadcast: false,
-            pace: Pace { timeout: Duration::from_secs(10), resend_max: Duration::from_secs(62) },
+            pace: Pace::default(),
             give_up: Duration::from_secs(208),
         };
         let mut socket = DEFAULT_SOCKET.to_owned();

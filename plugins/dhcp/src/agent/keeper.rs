@@ -1,14 +1,10 @@
 //! Keeping one lease: carries out what the client decides, at the times that it names, for as long as the container has the
 //! interface.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    rc::Rc,
-    time::Duration,
-};
+use std::{rc::Rc, time::Duration};
 
 use cni::error::Code;
-use kernel::netns::NetnsId;
+use kernel::{mac::MacAddr, netns::NetnsId};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::{mpsc, oneshot},
@@ -16,13 +12,14 @@ use tokio::{
 
 use crate::{
     agent::{flags::Flags, serve::failed},
-    client::{Action, Client},
+    client::{Action, Client, Heard, Outgoing, Wire},
+    config::{Family, client_id, duid},
     lease::Lease,
-    message::Identity,
-    moment::Moment,
+    moment::{Moment, random},
+    place::{Error, Place},
     protocol::{Allocate, Answer},
     store::{Kept, Store},
-    wire::{Error, Place, Wire},
+    v4, v6,
 };
 
 /// What the plugin wants of a lease.
@@ -37,11 +34,12 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Keeper {
     allocate: Allocate,
+    family: Family,
     flags: Rc<Flags>,
     store: Rc<Store>,
     place: Place,
     netns: NetnsId,
-    identity: Identity,
+    mac: MacAddr,
     client: Client,
     /// Open only while answers are waited for.
     wire: Option<AsyncFd<WireFd>>,
@@ -59,7 +57,10 @@ struct WireFd(Wire);
 
 impl std::os::fd::AsRawFd for WireFd {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.frames.as_raw_fd()
+        match &self.0 {
+            Wire::V4(wire) => wire.frames.as_raw_fd(),
+            Wire::V6(wire) => wire.as_raw_fd(),
+        }
     }
 }
 
@@ -71,31 +72,33 @@ enum End {
 }
 
 impl Keeper {
-    /// Asks for a lease for a container whose interface is there.
-    pub(super) fn new(flags: &Rc<Flags>, store: &Rc<Store>, allocate: Allocate) -> Result<Self, Error> {
+    /// Asks for a lease of one family for a container whose interface is there.
+    pub(super) fn new(
+        flags: &Rc<Flags>,
+        store: &Rc<Store>,
+        allocate: Allocate,
+        family: Family,
+    ) -> Result<Self, Error> {
         let place = Place {
             netns: format!("{}{}", flags.host_prefix, allocate.netns),
             ifname: allocate.attachment.ifname.to_string(),
         };
         let netns = place.netns_id()?;
-        let wire = place.open(netns)?;
-        let identity = Identity {
-            mac: wire.mac,
-            client_id: crate::config::client_id(&allocate.attachment),
-            wishes: allocate.wishes.clone(),
-            broadcast: flags.broadcast,
-        };
+        let mac = place.ready(netns)?;
+        if family == Family::V6 {
+            place.ready_v6(netns, allocate.priority)?;
+        }
         let now = Moment::now();
-        let client = Client::new(identity.clone(), flags.pace, random(), now);
         Ok(Self {
+            client: client(flags, &allocate, family, mac),
             allocate,
+            family,
             flags: Rc::clone(flags),
             store: Rc::clone(store),
             place,
             netns,
-            identity,
-            client,
-            wire: Some(asynchronous(wire)?),
+            mac,
+            wire: None,
             waiting: Vec::new(),
             give_up: now + flags.give_up,
             granted: false,
@@ -104,19 +107,20 @@ impl Keeper {
     }
 
     pub(super) fn resume(flags: &Rc<Flags>, store: &Rc<Store>, kept: Kept) -> Self {
-        let (netns, identity) = (kept.netns_id(), kept.identity(flags.broadcast));
-        let Kept { attachment, netns: path, wishes, priority, lease, .. } = kept;
-        let client = Client::resume(identity.clone(), flags.pace, random(), lease);
+        let client = Client::resume(&kept, flags.broadcast, flags.pace, random());
+        let (netns, family) = (kept.netns_id(), kept.lease.family());
+        let Kept { attachment, netns: path, wishes, priority, mac, .. } = kept;
         Self {
             place: Place {
                 netns: format!("{}{path}", flags.host_prefix),
                 ifname: attachment.ifname.to_string(),
             },
-            allocate: Allocate { attachment, netns: path, wishes, priority },
+            allocate: Allocate { attachment, netns: path, families: vec![family], wishes, priority },
+            family,
             flags: Rc::clone(flags),
             store: Rc::clone(store),
             netns,
-            identity,
+            mac: MacAddr(mac),
             client,
             wire: None,
             waiting: Vec::new(),
@@ -157,7 +161,7 @@ impl Keeper {
                 reply.send(failed(Code::TryAgainLater, why.clone())).ok();
             }
         }
-        if let Err(err) = self.store.forget(attachment) {
+        if let Err(err) = self.store.forget(attachment, self.family) {
             log::error!("{attachment}: forget its lease: {err}");
         }
     }
@@ -165,7 +169,7 @@ impl Keeper {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Allocate(reply) => match self.client.lease() {
-                Some(lease) => drop(reply.send(Answer::Lease(Box::new(lease.clone())))),
+                Some(lease) => drop(reply.send(Answer::Leases(vec![lease]))),
                 None if self.granted => {
                     let why = "its lease was lost, and is asked for again".to_owned();
                     drop(reply.send(failed(Code::TryAgainLater, why)));
@@ -199,15 +203,19 @@ impl Keeper {
         let now = Moment::now();
         if !self.granted && now >= self.give_up {
             let seconds = self.flags.give_up.as_secs();
-            return Err(End::Failed(format!("no lease within {seconds} s: no DHCP server granted one")));
+            let nobody = match self.family {
+                Family::V4 => "no DHCP server granted one",
+                Family::V6 => "no router named a prefix for it, and no DHCPv6 server granted one",
+            };
+            return Err(End::Failed(format!("no {} lease within {seconds} s: {nobody}", self.family)));
         }
         let actions = self.client.tick(now);
         self.act(actions)
     }
 
-    fn heard(&mut self, heard: std::io::Result<Vec<kernel::frames::Packet>>) -> Result<(), End> {
-        let packets = match heard {
-            Ok(packets) => packets,
+    fn heard(&mut self, heard: std::io::Result<Vec<Heard>>) -> Result<(), End> {
+        let heard = match heard {
+            Ok(heard) => heard,
             Err(err) => {
                 // The link went down or away; it is opened again when the next message is due.
                 log::debug!("{}: {err}", self.allocate.attachment);
@@ -215,8 +223,8 @@ impl Keeper {
                 return Ok(());
             }
         };
-        for packet in packets {
-            let actions = self.client.receive(&packet.payload, packet.from.mac, Moment::now());
+        for heard in heard {
+            let actions = self.client.receive(&heard, Moment::now());
             self.act(actions)?;
         }
         Ok(())
@@ -228,7 +236,7 @@ impl Keeper {
                 Action::Send(outgoing) => self.send(&outgoing)?,
                 Action::Have(lease) => self.have(lease)?,
                 Action::Lose(lease) => {
-                    log::error!("{}: the lease of {} is lost", self.allocate.attachment, lease.address);
+                    log::error!("{}: the lease of {} is lost", self.allocate.attachment, lease.address());
                     self.lost = true;
                     self.tolerate(self.place.take_off(self.netns, &lease))?;
                 }
@@ -241,9 +249,10 @@ impl Keeper {
     }
 
     /// What can't be sent now is sent again later, unless the interface is gone.
-    fn send(&mut self, outgoing: &crate::client::Outgoing) -> Result<(), End> {
-        if self.wire.is_none() {
-            let opened = self.place.open(self.netns).and_then(asynchronous);
+    fn send(&mut self, outgoing: &Outgoing) -> Result<(), End> {
+        if !self.wire.as_ref().is_some_and(|wire| wire.get_ref().0.carries(outgoing)) {
+            self.wire = None;
+            let opened = self.place.open(self.netns, outgoing).and_then(asynchronous);
             self.wire = self.tolerate(opened)?;
         }
         let Some(wire) = &self.wire else { return Ok(()) };
@@ -256,7 +265,7 @@ impl Keeper {
 
     fn have(&mut self, lease: Lease) -> Result<(), End> {
         let attachment = self.allocate.attachment.clone();
-        log::info!("{attachment}: {} from {}", lease.address, lease.server);
+        log::info!("{attachment}: {lease}");
         self.tolerate(self.place.fit_mtu(self.netns, &lease))?;
         if self.lost {
             self.tolerate(self.place.put_on(self.netns, &lease, self.allocate.priority))?;
@@ -267,7 +276,7 @@ impl Keeper {
             netns: self.allocate.netns.clone(),
             netns_dev: self.netns.dev,
             netns_ino: self.netns.ino,
-            mac: self.identity.mac.0,
+            mac: self.mac.0,
             wishes: self.allocate.wishes.clone(),
             priority: self.allocate.priority,
             lease: lease.clone(),
@@ -275,35 +284,36 @@ impl Keeper {
         if let Err(err) = self.store.keep(&kept) {
             if !self.granted {
                 // Without it nobody could give the lease back when this agent ends.
-                self.release_now(&lease);
+                self.release_now();
                 return Err(End::Failed(format!("write the lease down: {err}")));
             }
             log::error!("{}: write the lease down: {err}", kept.attachment);
         }
         self.granted = true;
         for reply in self.waiting.drain(..) {
-            reply.send(Answer::Lease(Box::new(lease.clone()))).ok();
+            reply.send(Answer::Leases(vec![lease.clone()])).ok();
         }
         Ok(())
     }
 
     fn release(&mut self) -> Answer {
-        if let Some(lease) = self.client.lease().cloned() {
-            self.release_now(&lease);
-        }
-        match self.store.forget(&self.allocate.attachment) {
+        self.release_now();
+        match self.store.forget(&self.allocate.attachment, self.family) {
             Ok(()) => Answer::Done,
             Err(err) => failed(Code::Io, format!("{}: forget its lease: {err}", self.allocate.attachment)),
         }
     }
 
     /// A server that is not told has the address back when the lease ends.
-    fn release_now(&self, lease: &Lease) {
-        let outgoing = crate::client::release(&self.identity, lease, random());
-        let sent = self.place.open(self.netns).and_then(|wire| Ok(wire.send(&outgoing)?));
-        match sent {
-            Ok(()) => log::info!("{}: released {}", self.allocate.attachment, lease.address),
-            Err(err) => log::info!("{}: {} not released: {err}", self.allocate.attachment, lease.address),
+    fn release_now(&mut self) {
+        let Some(outgoing) = self.client.release() else { return };
+        // The client's port is free for another wire only then.
+        self.wire = None;
+        let attachment = &self.allocate.attachment;
+        let opened = self.place.open(self.netns, &outgoing);
+        match opened.and_then(|wire| Ok(wire.send(&outgoing)?)) {
+            Ok(()) => log::info!("{attachment}: released its {} lease", self.family),
+            Err(err) => log::info!("{attachment}: {} lease not released: {err}", self.family),
         }
     }
 
@@ -330,24 +340,39 @@ fn asynchronous(wire: Wire) -> Result<AsyncFd<WireFd>, Error> {
 }
 
 /// What came in; never without a wire.
-async fn hear(wire: Option<&AsyncFd<WireFd>>) -> std::io::Result<Vec<kernel::frames::Packet>> {
+async fn hear(wire: Option<&AsyncFd<WireFd>>) -> std::io::Result<Vec<Heard>> {
     let Some(wire) = wire else { return std::future::pending().await };
     let mut ready = wire.readable().await?;
-    let mut packets = Vec::new();
-    while let Some(packet) = ready.get_inner().0.frames.receive().map_err(std::io::Error::other)? {
-        packets.push(packet);
-        if packets.len() == BURST {
-            return Ok(packets);
+    let mut all = Vec::new();
+    while let Some(heard) = ready.get_inner().0.receive().map_err(std::io::Error::other)? {
+        all.push(heard);
+        if all.len() == BURST {
+            return Ok(all);
         }
     }
     ready.clear_ready();
-    Ok(packets)
+    Ok(all)
 }
 
-/// Hard to guess, which is all that a transaction's number has for protection.
-fn random() -> u32 {
-    let [a, b, c, d, ..] = RandomState::new().hash_one(Moment::now().0).to_ne_bytes();
-    u32::from_ne_bytes([a, b, c, d])
+fn client(flags: &Flags, allocate: &Allocate, family: Family, mac: MacAddr) -> Client {
+    let Allocate { attachment, wishes, .. } = allocate;
+    let (seed, now) = (random(), Moment::now());
+    match family {
+        Family::V4 => {
+            let identity = v4::message::Identity {
+                mac,
+                client_id: client_id(attachment),
+                wishes: wishes.clone(),
+                broadcast: flags.broadcast,
+            };
+            Client::V4(v4::client::Client::new(identity, flags.pace, seed, now))
+        }
+        Family::V6 => {
+            let identity =
+                v6::message::Identity { mac, duid: duid(attachment), host_name: wishes.host_name() };
+            Client::V6(v6::client::Client::new(identity, flags.pace, seed, now))
+        }
+    }
 }
 
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);

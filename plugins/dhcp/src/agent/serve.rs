@@ -1,6 +1,11 @@
 //! Answering the plugin. Knows which task keeps which lease, and nothing of DHCP.
 
-use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
 
 use cni::{error::Code, names::Attachment};
 use tokio::{
@@ -16,16 +21,21 @@ use crate::{
         flags::Flags,
         keeper::{Keeper, Order},
     },
+    config::Family,
+    lease::Lease,
     protocol::{Allocate, Answer, Question},
     store::Store,
 };
+
+/// Each lease has a keeper.
+type Key = (Attachment, Family);
 
 /// All leases of this host. Cloning shares them.
 #[derive(Debug, Clone)]
 pub(super) struct Agent {
     flags: Rc<Flags>,
     store: Rc<Store>,
-    keepers: Rc<RefCell<BTreeMap<Attachment, mpsc::Sender<Order>>>>,
+    keepers: Rc<RefCell<BTreeMap<Key, mpsc::Sender<Order>>>>,
 }
 
 impl Agent {
@@ -36,9 +46,9 @@ impl Agent {
     /// Goes on with the leases of an agent that ended.
     pub(super) fn resume(&self) {
         for kept in self.store.all() {
-            log::info!("{}: going on with {}", kept.attachment, kept.lease.address);
-            let attachment = kept.attachment.clone();
-            self.start(&attachment, Keeper::resume(&self.flags, &self.store, kept));
+            log::info!("{}: going on with {}", kept.attachment, kept.lease);
+            let key = (kept.attachment.clone(), kept.lease.family());
+            self.start(&key, Keeper::resume(&self.flags, &self.store, kept));
         }
     }
 
@@ -77,48 +87,86 @@ impl Agent {
         match question {
             Question::Status => Answer::Done,
             Question::Allocate(allocate) => self.allocate(allocate).await,
-            Question::Check(attachment) => match self.order(&attachment, Order::Check).await {
-                Some(answer) => answer,
-                None => failed(Code::Internal, format!("{attachment} has no lease")),
-            },
+            Question::Check { attachment, families } => self.check(&attachment, &families).await,
             Question::Release(attachment) => self.release(&attachment).await,
             Question::Collect { network, valid } => self.collect(&network, &valid).await,
         }
     }
 
-    /// A second call for one attachment waits for the same lease.
+    /// A second call for one attachment waits for the same leases. One without the other is given back.
     async fn allocate(&self, allocate: Allocate) -> Answer {
         let attachment = allocate.attachment.clone();
-        if !self.keepers.borrow().contains_key(&attachment) {
-            let keeper = match Keeper::new(&self.flags, &self.store, allocate) {
-                Ok(keeper) => keeper,
-                Err(err) => return failed(Code::Internal, format!("{attachment}: {err}")),
-            };
-            self.start(&attachment, keeper);
+        let mut leases = Vec::new();
+        match self.allocate_each(allocate, &mut leases).await {
+            Answer::Failed { code, why } => {
+                self.release(&attachment).await;
+                Answer::Failed { code, why }
+            }
+            _ => Answer::Leases(leases),
         }
-        let answer = self.order(&attachment, Order::Allocate).await;
-        answer.unwrap_or_else(|| failed(Code::TryAgainLater, format!("{attachment}: released meanwhile")))
+    }
+
+    async fn allocate_each(&self, allocate: Allocate, leases: &mut Vec<Lease>) -> Answer {
+        let keys: Vec<_> =
+            allocate.families.iter().map(|family| (allocate.attachment.clone(), *family)).collect();
+        // All begin before one is waited for.
+        for key in &keys {
+            if self.keepers.borrow().contains_key(key) {
+                continue;
+            }
+            match Keeper::new(&self.flags, &self.store, allocate.clone(), key.1) {
+                Ok(keeper) => self.start(key, keeper),
+                Err(err) => return failed(Code::Internal, format!("{}: {err}", key.0)),
+            }
+        }
+        for key in &keys {
+            match self.order(key, Order::Allocate).await {
+                Some(Answer::Leases(mut granted)) => leases.append(&mut granted),
+                Some(other) => return other,
+                None => return failed(Code::TryAgainLater, format!("{}: released meanwhile", key.0)),
+            }
+        }
+        Answer::Done
+    }
+
+    async fn check(&self, attachment: &Attachment, families: &[Family]) -> Answer {
+        for family in families {
+            match self.order(&(attachment.clone(), *family), Order::Check).await {
+                Some(Answer::Done) => {}
+                Some(other) => return other,
+                None => return failed(Code::Internal, format!("{attachment} has no {family} lease")),
+            }
+        }
+        Answer::Done
     }
 
     async fn release(&self, attachment: &Attachment) -> Answer {
-        if let Some(answer) = self.order(attachment, Order::Release).await {
-            return answer;
+        let mut answer = Answer::Done;
+        for family in Family::ALL {
+            let released = match self.order(&(attachment.clone(), family), Order::Release).await {
+                Some(released) => released,
+                // Perhaps left by an agent that ended before this one began, and not readable then.
+                None => match self.store.forget(attachment, family) {
+                    Ok(()) => Answer::Done,
+                    Err(err) => failed(Code::Io, format!("{attachment}: forget its lease: {err}")),
+                },
+            };
+            if answer == Answer::Done {
+                answer = released;
+            }
         }
-        // Left by an agent that ended before this one began, and not readable then.
-        match self.store.forget(attachment) {
-            Ok(()) => Answer::Done,
-            Err(err) => failed(Code::Io, format!("{attachment}: forget its lease: {err}")),
-        }
+        answer
     }
 
     async fn collect(&self, network: &str, valid: &[(String, String)]) -> Answer {
-        let is_stale = |attachment: &&Attachment| {
+        let is_stale = |attachment: &Attachment| {
             attachment.network.as_str() == network
                 && !valid.iter().any(|(container, ifname)| {
                     attachment.container.as_str() == container && attachment.ifname.as_str() == ifname
                 })
         };
-        let stale: Vec<_> = self.keepers.borrow().keys().filter(is_stale).cloned().collect();
+        let keepers = self.keepers.borrow().keys().map(|(attachment, _)| attachment.clone()).collect();
+        let stale = BTreeSet::into_iter(keepers).filter(is_stale);
         let mut failures = Vec::new();
         for attachment in stale {
             if let Answer::Failed { why, .. } = self.release(&attachment).await {
@@ -128,28 +176,24 @@ impl Agent {
         if failures.is_empty() { Answer::Done } else { failed(Code::Internal, failures.join("; ")) }
     }
 
-    /// None when nobody keeps a lease for the attachment.
-    async fn order(
-        &self,
-        attachment: &Attachment,
-        order: fn(oneshot::Sender<Answer>) -> Order,
-    ) -> Option<Answer> {
-        let keeper = self.keepers.borrow().get(attachment).cloned()?;
+    /// None when nobody keeps a lease of the family for the attachment.
+    async fn order(&self, key: &Key, order: fn(oneshot::Sender<Answer>) -> Order) -> Option<Answer> {
+        let keeper = self.keepers.borrow().get(key).cloned()?;
         let (reply, answer) = oneshot::channel();
         keeper.send(order(reply)).await.ok()?;
         answer.await.ok()
     }
 
-    fn start(&self, attachment: &Attachment, keeper: Keeper) {
+    fn start(&self, key: &Key, keeper: Keeper) {
         let (orders, inbox) = mpsc::channel(ORDERS);
-        self.keepers.borrow_mut().insert(attachment.clone(), orders.clone());
-        let (keepers, attachment) = (Rc::clone(&self.keepers), attachment.clone());
+        self.keepers.borrow_mut().insert(key.clone(), orders.clone());
+        let (keepers, key) = (Rc::clone(&self.keepers), key.clone());
         spawn_local(async move {
             keeper.run(inbox).await;
             let mut keepers = keepers.borrow_mut();
             // Another may have begun for the attachment by now.
-            if keepers.get(&attachment).is_some_and(|current| current.same_channel(&orders)) {
-                keepers.remove(&attachment);
+            if keepers.get(&key).is_some_and(|current| current.same_channel(&orders)) {
+                keepers.remove(&key);
             }
         });
     }

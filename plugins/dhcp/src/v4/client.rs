@@ -12,29 +12,16 @@ use std::{net::Ipv4Addr, time::Duration};
 use kernel::mac::MacAddr;
 
 use crate::{
-    lease::Lease,
-    message::{Answer, Identity, Kind, Say},
+    exchange::{self, Exchange, FIRST_PAUSE, Pace, next_xid, until},
     moment::Moment,
+    v4::{
+        lease::Lease,
+        message::{Answer, Identity, Kind, Say},
+    },
 };
 
-/// How patient the client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// The longest that one message waits for its answer while there is no lease.
-    pub timeout: Duration,
-    /// The longest pause between two messages.
-    pub resend_max: Duration,
-}
-
 /// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    Send(Outgoing),
-    /// A lease was granted, or extended.
-    Have(Lease),
-    /// It expired or was taken back: nobody may use the address any more.
-    Lose(Lease),
-}
+pub type Action = exchange::Action<Outgoing, Lease>;
 
 /// A message, and the way that it goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,20 +57,10 @@ enum State {
     Rebinding { exchange: Exchange, lease: Lease },
 }
 
-/// Messages with one number, until an answer comes.
-#[derive(Debug, Clone, Copy)]
-struct Exchange {
-    xid: u32,
-    began: Moment,
-    tries: u32,
-    /// When the next message is due.
-    next: Moment,
-}
-
 impl Client {
     /// A client without a lease. `seed` is the first transaction's number, which should be hard to guess.
     pub fn new(identity: Identity, pace: Pace, seed: u32, now: Moment) -> Self {
-        let exchange = Exchange { xid: seed, began: now, tries: 0, next: now };
+        let exchange = Exchange::new(seed, now);
         Self { identity, pace, state: State::Selecting { exchange, wanted: None }, xid: seed }
     }
 
@@ -100,6 +77,17 @@ impl Client {
             }
             State::Selecting { .. } | State::Requesting { .. } => None,
         }
+    }
+
+    /// The message that gives the lease back; none without a lease.
+    pub fn release(&self) -> Option<Outgoing> {
+        let lease = self.lease()?;
+        let (address, server) = (lease.address.ip(), lease.server);
+        Some(Outgoing {
+            message: self.identity.say(Say::Release { address, server }, next_xid(self.xid), Duration::ZERO),
+            from: address,
+            to: To::Server { address: server, mac: MacAddr(lease.server_mac) },
+        })
     }
 
     /// Whether answers may come.
@@ -165,8 +153,8 @@ impl Client {
     }
 
     fn exchange(&mut self, now: Moment) -> Exchange {
-        self.xid = self.xid.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        Exchange { xid: self.xid, began: now, tries: 0, next: now }
+        self.xid = next_xid(self.xid);
+        Exchange::new(self.xid, now)
     }
 
     /// The message that is due, if one is.
@@ -257,32 +245,6 @@ impl Client {
     }
 }
 
-/// The message that gives a lease back.
-pub fn release(identity: &Identity, lease: &Lease, xid: u32) -> Outgoing {
-    let (address, server) = (lease.address.ip(), lease.server);
-    Outgoing {
-        message: identity.say(Say::Release { address, server }, xid, Duration::ZERO),
-        from: address,
-        to: To::Server { address: server, mac: MacAddr(lease.server_mac) },
-    }
-}
-
-impl Pace {
-    /// Doubled each time; up to half a second more, so that clients that began together part (RFC 2131, section 4.1).
-    fn pause(&self, exchange: &Exchange) -> Duration {
-        let longest = self.timeout.min(self.resend_max).max(FIRST_PAUSE);
-        let doubled = FIRST_PAUSE.saturating_mul(1 << exchange.tries.min(16)).min(longest);
-        doubled + Duration::from_millis(u64::from(exchange.xid.rotate_left(exchange.tries) % 500))
-    }
-}
-
-/// Half of what is left (RFC 2131, section 4.4.5), but not less than a second.
-fn until(now: Moment, end: Option<Moment>) -> Duration {
-    end.map_or(MINUTE, |end| (end.since(now) / 2).max(FIRST_PAUSE))
-}
-
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
 /// How often an offer is taken up before another is looked for.
 const REQUESTS: u32 = 4;
 

@@ -1,4 +1,4 @@
-//! A lease as it was granted, and what it means for a container.
+//! A lease of an IPv4 address as it was granted, and what it means for a container.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -6,7 +6,7 @@ use cni::result::{AddResult, Dns, IpConfig, Route};
 use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
 
-use crate::moment::Moment;
+use crate::lease::Times;
 
 /// A lease of an IPv4 address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,16 +26,6 @@ pub struct Lease {
     pub domain: Option<String>,
     pub search: Vec<String>,
     pub mtu: Option<u32>,
-}
-
-/// RFC 2131, section 4.4.5.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
-    /// T1: the server that granted it is asked again.
-    pub renew: Moment,
-    /// T2: any server is.
-    pub rebind: Moment,
-    pub expire: Moment,
 }
 
 impl Lease {

@@ -9,11 +9,7 @@ use dhcproto::{
 use ipnetwork::Ipv4Network;
 use kernel::mac::MacAddr;
 
-use crate::{
-    config::Wishes,
-    lease::{Lease, Times},
-    moment::Moment,
-};
+use crate::{config::Wishes, lease::Times, moment::Moment, v4::lease::Lease};
 
 /// Who asks, and for what: the same in all of a client's messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,7 +189,7 @@ fn lease(message: &Message, from: MacAddr, now: Moment) -> Option<Lease> {
 }
 
 /// What a client may put into a resolver's configuration: one word, without the dot at its end.
-fn plain(name: &str) -> String {
+pub fn plain(name: &str) -> String {
     let name = name.trim_end_matches(['\0', '.']);
     let fine = name.chars().all(|c| c.is_ascii_graphic());
     if fine { name.to_owned() } else { String::new() }

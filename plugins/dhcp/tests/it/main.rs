@@ -1,5 +1,7 @@
 //! The dhcp plugin and its agent as a runtime sees them: the real binaries, with dnsmasq as the server of a LAN.
 
+mod dual;
+
 use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
@@ -16,7 +18,12 @@ fn lan(lab: &Lab, more: &[&str]) -> (Ns, Daemon) {
     lab.needs_program("dnsmasq", "dnsmasq-base");
     let lan = lab.netns("lan");
     lab.host().add_veth("up0", &lan, "lan0");
+    // The router needs no time to find out that it is alone; and nothing is announced to the host and to itself.
+    lan.set_sysctl("net.ipv6.conf.lan0.accept_dad", "0");
+    lan.set_sysctl("net.ipv6.conf.lan0.accept_ra", "0");
+    lab.host().set_sysctl("net.ipv6.conf.up0.accept_ra", "0");
     lan.add_address("lan0", "192.0.2.1/24");
+    lan.exec(&["ip", "address", "add", "2001:db8:5::1/64", "dev", "lan0", "nodad"]).ok();
     lan.set_up("lan0");
     lab.host().set_up("up0");
     let leases = format!("--dhcp-leasefile={}", leases(lab));
@@ -50,6 +57,19 @@ fn leases(lab: &Lab) -> String {
 /// How many leases the server knows of.
 fn known(lab: &Lab) -> usize {
     fs::read_to_string(leases(lab)).unwrap_or_default().lines().count()
+}
+
+/// Lets the time `moment` of each lease on disk be past, and that of its renewal.
+fn age(moment: &str) {
+    for file in fs::read_dir("/run/tenon/dhcp").expect("there are leases").flatten() {
+        let text = fs::read(file.path()).expect("a lease can be read");
+        let mut kept: Value = serde_json::from_slice(&text).expect("a lease is JSON");
+        for lease in kept["lease"].as_object_mut().expect("a lease has a family").values_mut() {
+            lease["times"][moment] = json!(0);
+            lease["times"]["renew"] = json!(0);
+        }
+        fs::write(file.path(), kept.to_string()).expect("a lease can be written");
+    }
 }
 
 fn agent(lab: &Lab) -> Daemon {
@@ -105,11 +125,7 @@ fn containers_lease_talk_renew_and_release() {
 
         // Killed, and away for so long that each lease was to be renewed meanwhile.
         drop(first_agent);
-        for file in fs::read_dir("/run/tenon/dhcp").unwrap().flatten() {
-            let mut kept: Value = serde_json::from_str(&fs::read_to_string(file.path()).unwrap()).unwrap();
-            kept["lease"]["times"]["renew"] = json!(0);
-            fs::write(file.path(), kept.to_string()).unwrap();
-        }
+        age("renew");
         let acks = || server.said().matches("DHCPACK").count();
         let before = acks();
         let mut second_agent = agent(lab);
@@ -232,7 +248,7 @@ fn no_server_is_an_error_in_time_and_leaves_nothing() {
         let c1 = lab.netns("c1");
         let err = call(lab, "macvlan", &c1).add().err(11);
         assert!(
-            err["msg"].as_str().unwrap().ends_with("no lease within 2 s: no DHCP server granted one"),
+            err["msg"].as_str().unwrap().ends_with("no ipv4 lease within 2 s: no DHCP server granted one"),
             "{err}"
         );
         assert!(lan.has_link("lan0") && c1.links().len() == 1);
