@@ -24,7 +24,7 @@ const COMMANDS: [Command; 5] = [
     ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
     (
         "bench",
-        "[--only SUBJECT] [--peer DIR] [--seconds N]",
+        "[--only TITLE] [--peer DIR] [--seconds N]",
         "compare with the Go plugins and with the kernel's own time",
         bench::run,
     ),

@@ -39,16 +39,16 @@ struct Options {
     peer: PathBuf,
     /// A comparison ends after this time, once each contender had its least number of turns.
     budget: Duration,
-    /// Subjects in whose titles this is.
+    /// Cases in whose titles this is.
     only: String,
 }
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let options = options(arguments)?;
     packages::provide()?;
-    let subjects: Vec<_> = SUBJECTS.iter().filter(|one| one.title.contains(&options.only)).collect();
-    ensure!(!subjects.is_empty(), "bench: --only {:?}: in no title", options.only);
-    let mut ours: Vec<_> = subjects.iter().flat_map(|subject| subject.programs).copied().collect();
+    let scenes = scenes(&options.only);
+    ensure!(!scenes.is_empty(), "bench: --only {:?}: in no title", options.only);
+    let mut ours: Vec<_> = scenes.iter().flat_map(|scene| scene.subject.programs).copied().collect();
     ours.sort_unstable();
     ours.dedup();
     let programs = build(&ours, options.peer)?;
@@ -60,13 +60,13 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     ensure!(missing.is_none(), "no plugin {missing:?} in {}: see --peer", programs.peer.display());
     let sizes = report::sizes(&programs.ours, &names);
     let (sender, receiver) = std::sync::mpsc::channel();
-    let (budget, of) = (options.budget, subjects.clone());
+    let budget = options.budget;
     lab::run("bench", move |lab| {
         lab.allow_everything();
-        sender.send(measure(lab, &programs, &of, budget)).expect("the receiver waits");
+        sender.send(measure(lab, &programs, &scenes, budget)).expect("the receiver waits");
     });
     let measured = receiver.recv().context("the lab ended without a result")??;
-    say(&(report::table(&measured) + "\n" + &report::budgets(&measured, &subjects) + &sizes))?;
+    say(&(report::table(&measured) + "\n" + &report::budgets(&measured) + &sizes))?;
     for (name, text) in [("bench.json", report::json(&measured)?), ("bench.svg", chart::draw(&measured))] {
         let path = target.join(name);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -90,11 +90,28 @@ fn options(arguments: &[String]) -> anyhow::Result<Options> {
                 options.budget = Duration::from_secs(seconds);
             }
             _ => bail!(
-                "bench: unexpected argument {option:?}; expected --peer DIR, --only SUBJECT or --seconds N"
+                "bench: unexpected argument {option:?}; expected --peer DIR, --only TITLE or --seconds N"
             ),
         }
     }
     Ok(options)
+}
+
+/// Cases that one network of each contender serves.
+struct Scene {
+    subject: &'static Subject,
+    leases: usize,
+    cases: Vec<Case>,
+}
+
+fn scenes(only: &str) -> Vec<Scene> {
+    let all = SUBJECTS.iter().flat_map(|subject| subject.cases.iter().map(move |cases| (subject, cases)));
+    let scenes = all.map(|(subject, (leases, at_once))| {
+        let case = |&at_once| Case { subject: subject.title, leases: *leases, at_once };
+        let cases = at_once.iter().map(case).filter(|case| report::title(*case).contains(only)).collect();
+        Scene { subject, leases: *leases, cases }
+    });
+    scenes.filter(|scene| !scene.cases.is_empty()).collect()
 }
 
 /// The directories that the contenders' programs are in.
@@ -117,13 +134,12 @@ fn selection((package, binary): &(&str, &str)) -> Vec<String> {
 fn measure(
     lab: &Lab,
     programs: &Programs,
-    subjects: &[&'static Subject],
+    scenes: &[Scene],
     budget: Duration,
 ) -> anyhow::Result<Vec<Measured>> {
     let containers: Vec<Ns> = (0..MANY).map(|number| lab.netns(&format!("b{number}"))).collect();
     let (mut measured, mut numbers) = (Vec::new(), FIRST_NETWORK..);
-    let cases = subjects.iter().flat_map(|subject| subject.cases.iter().map(move |case| (subject, case)));
-    for (subject, (leases, all_at_once)) in cases {
+    for Scene { subject, leases, cases } in scenes {
         let mut contenders = Vec::new();
         for (who, programs) in
             [(Who::Ours, &programs.ours), (Who::Peer, &programs.peer), (Who::Floor, &programs.floor)]
@@ -134,10 +150,9 @@ fn measure(
             let network = Network { lab, containers: &containers, number, name, leases: leases_of };
             contenders.extend(Contender::set_up(who, programs, subject, &network, *leases)?);
         }
-        for at_once in *all_at_once {
-            let case = Case { subject: subject.title, leases: *leases, at_once: *at_once };
-            eprintln!("testenv: {}", report::title(case));
-            measured.extend(compare(&mut contenders, case, budget)?);
+        for case in cases {
+            eprintln!("testenv: {}", report::title(*case));
+            measured.extend(compare(&mut contenders, *case, budget)?);
         }
     }
     Ok(measured)

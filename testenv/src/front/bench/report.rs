@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Case;
 use super::contender::{Turn, Who};
-use super::subject::{Against, Budget, Subject};
+use super::subject::{Against, Budget, SUBJECTS};
 
 /// One contender's figures for one verb of one case, in milliseconds for all attachments of a turn.
 #[derive(Clone, Debug, Serialize)]
@@ -100,10 +100,10 @@ pub(super) fn json(measured: &[Measured]) -> anyhow::Result<String> {
 }
 
 /// What the project promises, and what was measured of it.
-pub(super) fn budgets(measured: &[Measured], subjects: &[&Subject]) -> String {
+pub(super) fn budgets(measured: &[Measured]) -> String {
     let mut text = "budgets\n".to_string();
     for (subject, budget) in
-        subjects.iter().flat_map(|one| one.budgets.iter().map(move |budget| (one, budget)))
+        SUBJECTS.iter().flat_map(|one| one.budgets.iter().map(move |budget| (one, budget)))
     {
         let Budget { verb, at_once, against, limit } = budget;
         let Some(figure) = figure(measured, subject.title, budget) else { continue };
