@@ -4,7 +4,7 @@
 //! Everything is built by commands from outside the holders, so that a cluster can be found again by another process: see
 //! [`Cluster::describe`] and [`Cluster::find`].
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::wait;
+use crate::{ns, wait, wiring};
 
 /// What a cluster is made of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -66,32 +66,33 @@ impl Cluster {
     }
 
     fn build(&mut self) -> anyhow::Result<()> {
-        let mtu = self.options.mtu.to_string();
-        self.switch.run(&["ip", "link", "add", SWITCH, "mtu", &mtu, "type", "bridge"])?;
-        self.switch.run(&["ip", "link", "set", SWITCH, "up"])?;
+        self.switch.inside(|| wiring::add_bridge(SWITCH).and_then(|()| wiring::set_up(SWITCH)))?;
         for number in 1..=self.options.hosts {
-            let host = Holder::start(&format!("h{number}"))?;
-            let (port, pid) = (port(number), host.pid.to_string());
-            self.hosts.push(host);
-            let host = &self.hosts[usize::from(number) - 1];
-            self.switch.run(&[
-                "ip", "link", "add", &port, "mtu", &mtu, "type", "veth", "peer", "name", "eth0", "mtu", &mtu,
-                "netns", &pid,
-            ])?;
-            self.switch.run(&["ip", "link", "set", &port, "master", SWITCH, "up"])?;
-            host.run(&[
-                "sysctl",
-                "-qw",
-                "net.ipv6.conf.eth0.accept_dad=0",
-                "net.ipv4.ip_forward=1",
-                "net.ipv6.conf.all.forwarding=1",
-            ])?;
-            for address in [format!("10.0.0.{number}/24"), format!("fd00:10::{number:x}/64")] {
-                host.run(&["ip", "address", "add", &address, "dev", "eth0"])?;
-            }
-            host.run(&["ip", "link", "set", "eth0", "up"])?;
+            self.hosts.push(Holder::start(&format!("h{number}"))?);
+            self.connect(number)?;
         }
         Ok(())
+    }
+
+    /// Gives a host its `eth0`, whose other end is a port of the switch, and its addresses.
+    fn connect(&self, number: u8) -> anyhow::Result<()> {
+        let (host, port, mtu) = (self.host(number), port(number), self.options.mtu);
+        let net = host.net()?;
+        self.switch.inside(|| {
+            wiring::add_veth(&port, &net, "eth0", mtu)?;
+            wiring::set_mtu(SWITCH, mtu)?;
+            wiring::set_master(&port, SWITCH)?;
+            wiring::set_up(&port)
+        })?;
+        host.inside(|| {
+            // Neither the link's own address nor those of tunnels wait for duplicates.
+            fs::write("/proc/sys/net/ipv6/conf/eth0/accept_dad", "0")?;
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+            fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
+            wiring::add_address("eth0", &format!("10.0.0.{number}/24"))?;
+            wiring::add_address("eth0", &format!("fd00:10::{number:x}/64"))?;
+            wiring::set_up("eth0")
+        })
     }
 
     /// Ends all that runs on the hosts, and the hosts.
@@ -132,7 +133,7 @@ impl Cluster {
     /// Takes a host off the link, or two hosts from each other.
     pub fn cut(&self, one: u8, other: Option<u8>) -> anyhow::Result<()> {
         let Some(other) = other else {
-            return self.switch.run(&["ip", "link", "set", &port(one), "down"]).map(drop);
+            return self.switch.inside(|| wiring::set_down(&port(one)));
         };
         self.switch.run(&[
             "nft",
@@ -150,7 +151,7 @@ impl Cluster {
     pub fn heal(&self) -> anyhow::Result<()> {
         self.switch.run(&["nft", "add table bridge cut; delete table bridge cut"])?;
         for number in 1..=self.options.hosts {
-            self.switch.run(&["ip", "link", "set", &port(number), "up"])?;
+            self.switch.inside(|| wiring::set_up(&port(number)))?;
         }
         Ok(())
     }
@@ -168,8 +169,7 @@ impl Cluster {
 
 impl Holder {
     fn start(name: &str) -> anyhow::Result<Self> {
-        let script =
-            format!("{MOUNTS}\nhostname {name}\nip link set lo up\ntouch /run/ready\nexec sleep infinity");
+        let script = format!("{MOUNTS}\nhostname {name}\ntouch /run/ready\nexec sleep infinity");
         let flags = ["--net", "--mount", "--uts", "--propagation", "private"];
         let child = Command::new("unshare")
             .args(flags)
@@ -187,7 +187,44 @@ impl Holder {
         };
         wait::poll(Duration::from_secs(10), || (own() && ready.exists()).then_some(()))
             .with_context(|| format!("host {name} does not come up"))?;
-        Ok(Self { name: name.to_string(), pid, started: started(pid)? })
+        let holder = Self { name: name.to_string(), pid, started: started(pid)? };
+        holder.inside(|| wiring::set_up("lo"))?;
+        Ok(holder)
+    }
+
+    fn net(&self) -> anyhow::Result<File> {
+        let path = format!("/proc/{}/ns/net", self.pid);
+        File::open(&path).with_context(|| format!("open {path} of {}", self.name))
+    }
+
+    /// Runs `act` in the host's network namespace; files are the caller's.
+    fn inside<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> anyhow::Result<T> {
+        inside(&self.net()?, act).with_context(|| format!("build {}", self.name))
+    }
+
+    /// Makes a network namespace for a container on the host, bound to `/run/netns/<container>`, with lo up.
+    pub fn add_netns(&self, container: &str) -> anyhow::Result<()> {
+        let path = format!("/run/netns/{container}");
+        self.write(&path, "")?;
+        self.run(&["unshare", &format!("--net={path}"), "true"])?;
+        self.in_netns(container, || wiring::set_up("lo"))
+    }
+
+    /// Runs `act` in a container's network namespace; files are the caller's.
+    pub fn in_netns<T: Send>(
+        &self,
+        container: &str,
+        act: impl FnOnce() -> io::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        let path = self.file(&format!("/run/netns/{container}"));
+        let net = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        inside(&net, act).with_context(|| format!("in {container} on {}", self.name))
+    }
+
+    pub fn remove_netns(&self, container: &str) -> anyhow::Result<()> {
+        let path = format!("/run/netns/{container}");
+        self.run(&["umount", &path])?;
+        self.run(&["rm", &path]).map(drop)
     }
 
     /// Whether the process is there and is ours.
@@ -278,6 +315,13 @@ impl Holder {
             .and_then(|()| fs::rename(&beside, &file))
             .with_context(|| format!("write {path} on {}", self.name))
     }
+}
+
+fn inside<T: Send>(net: &File, act: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    ns::on_own_thread(|| {
+        ns::enter(net)?;
+        act()
+    })
 }
 
 /// In clock ticks since the boot (proc_pid_stat(5), field 22; the name in field 2 may hold anything).

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::ns::Ns;
-use crate::wait;
+use crate::{ping, wait};
 
 /// What the network is, for all of a fleet.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -181,8 +181,7 @@ impl Fleet {
     /// Attaches a new container; its addresses, IPv4 first.
     pub fn add(&self, number: u8, container: &str) -> anyhow::Result<Vec<IpAddr>> {
         let host = self.cluster.host(number);
-        host.run(&["ip", "netns", "add", container])?;
-        host.run(&["ip", "-n", container, "link", "set", "lo", "up"])?;
+        host.add_netns(container)?;
         let (code, result) = self.plugin(number, "ADD", container)?;
         if code != Some(0) {
             bail!("ADD {container} on {}: {result}", host.name);
@@ -197,7 +196,7 @@ impl Fleet {
         if code != Some(0) {
             bail!("DEL {container} on {}: {result}", self.cluster.host(number).name);
         }
-        self.cluster.host(number).run(&["ip", "netns", "del", container]).map(drop)
+        self.cluster.host(number).remove_netns(container)
     }
 
     /// A container of a host.
@@ -224,17 +223,22 @@ impl Fleet {
 
     /// Runs a command in a container.
     pub fn in_container(&self, number: u8, container: &str, argv: &[&str]) -> anyhow::Result<String> {
-        let line: Vec<_> = ["ip", "netns", "exec", container].iter().chain(argv).copied().collect();
+        let net = format!("--net=/run/netns/{container}");
+        let line: Vec<_> = ["nsenter", &net].iter().chain(argv).copied().collect();
         self.cluster.host(number).run(&line)
     }
 
-    /// Whether a packet of `size` bytes, headers included, goes from a container to `ip` unfragmented.
-    pub fn pings(&self, number: u8, container: &str, ip: IpAddr, size: Option<u32>) -> bool {
-        let headers = if ip.is_ipv4() { 28 } else { 48 };
-        let payload = size.map_or_else(|| "56".to_owned(), |size| size.saturating_sub(headers).to_string());
-        let ip = ip.to_string();
-        let ping = ["ping", "-n", "-q", "-c1", "-W1", "-M", "do", "-s", &payload, &ip];
-        self.in_container(number, container, &ping).is_ok()
+    /// Whether an echo request of `size` bytes, headers included, goes from a container to `ip` unfragmented, and is answered.
+    pub fn pings(&self, number: u8, container: &str, ip: IpAddr, size: Option<usize>) -> bool {
+        let host = self.cluster.host(number);
+        host.in_netns(container, || ping::ask(ip, size, PATIENCE)).is_ok()
+    }
+
+    /// A container's addresses, as `10.0.0.1/24`, but for those of the link alone.
+    pub fn addresses(&self, number: u8, container: &str) -> anyhow::Result<Vec<String>> {
+        let mut list = self.container(number, container)?.addresses("eth0");
+        list.retain(|address| !address.starts_with("fe80:"));
+        Ok(list)
     }
 
     /// The containers of a host, in order.
@@ -253,6 +257,8 @@ pub fn logs(dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir.to_owned())
 }
 
+/// How long an echo on one machine is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 pub const SOON: Duration = Duration::from_secs(20);
 pub const NETWORK: &str = "lab";
 pub const PEERS_FILE: &str = "/etc/tenon/overlay/lab.json";

@@ -17,3 +17,4 @@ mod rtnl;
 pub mod skip;
 pub mod snapshot;
 pub mod wait;
+mod wiring;

@@ -154,10 +154,7 @@ impl Ns {
 
     /// The addresses now on link `link`, as `10.0.0.1/24`; empty where there is no such link.
     pub fn addresses(&self, link: &str) -> Vec<String> {
-        let suffix = format!(" dev {link}");
-        let lines = self.snapshot().lines;
-        let own = lines.iter().filter_map(|line| line.strip_prefix("address ")?.strip_suffix(&suffix));
-        own.map(ToString::to_string).collect()
+        self.snapshot().addresses(link)
     }
 
     /// The names of the links now in the namespace, lo included.
@@ -212,10 +209,10 @@ fn bind_own_namespace(path: &Path) -> io::Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "called on a thread that ends with its closure")]
-fn enter(namespace: &File) -> io::Result<()> {
+pub(crate) fn enter(namespace: &File) -> io::Result<()> {
     Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
 }
 
-fn on_own_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn on_own_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(body).join()).unwrap_or_else(|panic| resume_unwind(panic))
 }

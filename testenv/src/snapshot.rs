@@ -27,6 +27,13 @@ pub struct Change {
 }
 
 impl Snapshot {
+    /// The addresses of a link, as `10.0.0.1/24`; empty where there is no such link.
+    pub fn addresses(&self, link: &str) -> Vec<String> {
+        let suffix = format!(" dev {link}");
+        let own = self.lines.iter().filter_map(|line| line.strip_prefix("address ")?.strip_suffix(&suffix));
+        own.map(ToString::to_string).collect()
+    }
+
     pub fn until(&self, later: &Self) -> Change {
         let sysctls = later.sysctls.iter().filter_map(|(name, after)| {
             let before = self.sysctls.get(name);

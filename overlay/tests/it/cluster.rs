@@ -15,7 +15,7 @@ const DIRECT: Network = Network { v6_underlay: false, direct: true };
 /// Every container reaches every other, in both families, by ping, TCP and UDP, with packets of exactly `largest` bytes
 /// and not of one more.
 #[track_caller]
-fn everybody_reaches_everybody(fleet: &Fleet, largest: u32) {
+fn everybody_reaches_everybody(fleet: &Fleet, largest: usize) {
     let hosts = u8::try_from(fleet.cluster().hosts().len()).unwrap();
     let containers: Vec<_> =
         (1..=hosts).map(|n| (n, format!("c{n}"), fleet.add(n, &format!("c{n}")))).collect();
@@ -41,7 +41,7 @@ fn everybody_reaches_everybody(fleet: &Fleet, largest: u32) {
     }
 }
 
-fn three_hosts(name: &str, mtu: u32, network: Network, largest: u32) {
+fn three_hosts(name: &str, mtu: u32, network: Network, largest: usize) {
     lab::run(name, move |lab| {
         let fleet = Fleet::up(lab, 3, mtu, network);
         fleet.start_static();

@@ -120,7 +120,7 @@ impl Fleet {
         self.fleet.del(number, container).unwrap();
     }
 
-    pub(crate) fn pings(&self, number: u8, container: &str, ip: IpAddr, size: Option<u32>) -> bool {
+    pub(crate) fn pings(&self, number: u8, container: &str, ip: IpAddr, size: Option<usize>) -> bool {
         self.fleet.pings(number, container, ip, size)
     }
 

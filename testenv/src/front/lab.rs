@@ -156,10 +156,7 @@ fn standing(status: &serde_json::Value) -> String {
 }
 
 fn addresses(fleet: &Fleet, number: u8, container: &str) -> String {
-    let list = fleet.in_container(number, container, &["ip", "-br", "address", "show", "dev", "eth0"]);
-    let list = list.unwrap_or_default();
-    let own = |word: &&str| word.contains('/') && !word.starts_with("fe80");
-    list.split_whitespace().filter(own).collect::<Vec<_>>().join(" ")
+    fleet.addresses(number, container).map_or_else(|err| format!("{err:#}"), |list| list.join(" "))
 }
 
 /// `h2` or `2`.
