@@ -8,9 +8,10 @@ use std::time::Duration;
 use testenv::lab::Lab;
 use testenv::lab::contained::run_contained;
 use testenv::ns::Ns;
+use testenv::wait::wait_for;
 
 const IMAGE: &str = "localhost/busybox:test";
-const OURS: [&str; 5] = ["bridge", "host-local", "firewall", "portmap", "tuning"];
+const OURS: [&str; 7] = ["bridge", "macvlan", "dhcp", "host-local", "firewall", "portmap", "tuning"];
 const PEERS: [&str; 0] = [];
 
 /// podman set up for the lab: its state inside, our plugins, no systemd.
@@ -97,6 +98,81 @@ fn two_containers_of_podman_talk() {
         allow_what_stays(lab);
         lab.assert_nothing_left();
     });
+}
+
+/// What `podman network create` writes has IPv4; a list by hand has both families.
+#[test]
+fn containers_of_podman_lease_from_the_lan() {
+    run_contained("containers_of_podman_lease_from_the_lan", |lab| {
+        lab.needs_program("dnsmasq", "dnsmasq-base");
+        let outside = lab.outside("up0");
+        // It is for the containers that routers announce themselves.
+        for (ns, link) in [(lab.host(), "up0"), (&outside, "in0")] {
+            ns.set_sysctl(&format!("net.ipv6.conf.{link}.accept_ra"), "0");
+        }
+        lab.rebase();
+        let leases = lab.dir().join("leases").display().to_string();
+        let _server = lab.daemon(&outside, &server(&leases).each_ref().map(String::as_str));
+        let podman = Podman::new(lab);
+        let agent = lab.plugin_dir(&OURS, &PEERS).join("dhcp").display().to_string();
+        let mut agent = lab.daemon(lab.host(), &[&agent, "daemon"]);
+        let image = lab.image(IMAGE, &["sh"]);
+        podman.exec(&["load", "--quiet", "--input", &image.display().to_string()]);
+        podman.run("network create --driver macvlan --opt parent=up0 lan");
+        lab.write("/etc/cni/net.d/20-six.conflist", DUAL);
+        let known = || std::fs::read_to_string(&leases).unwrap_or_default();
+
+        for (name, network) in [("a", "lan"), ("b", "lan"), ("c", "six"), ("d", "six")] {
+            podman.run(&format!("run --detach --name {name} --network {network} {IMAGE} sleep 1000"));
+        }
+        let address = |name: &str, network: &str, field: &str| {
+            let format = format!("{{{{.NetworkSettings.Networks.{network}.{field}}}}}");
+            podman.exec(&["inspect", name, "--format", &format])
+        };
+        let (b, d) = (address("b", "lan", "IPAddress"), address("d", "six", "GlobalIPv6Address"));
+        assert!(b.starts_with("198.51.100.") && d.starts_with("2001:db8:1::1:"), "{b} {d}");
+        for (from, to) in [("a", "198.51.100.254"), ("a", &b), ("c", &b), ("c", "2001:db8:1::254"), ("c", &d)]
+        {
+            podman.run(&format!("exec {from} ping -c 3 -W 2 {to}"));
+        }
+        assert!(known().contains(&format!(" {b} ")) && known().contains(&format!(" {d} ")), "{}", known());
+        agent.assert_running();
+
+        podman.run("rm --force --time 0 a b c d");
+        // The server's own identifier stays.
+        wait_for("no lease", Duration::from_secs(5), || {
+            known().lines().all(|line| line.starts_with("duid "))
+        });
+        podman.run("network rm lan six");
+        allow_what_stays(lab);
+        lab.allow("/run/cni");
+        lab.assert_nothing_left();
+    });
+}
+
+const DUAL: &str = r#"{"cniVersion": "1.0.0", "name": "six", "plugins": [
+    {"type": "macvlan", "master": "up0", "ipam": {"type": "dhcp", "families": ["ipv4", "ipv6"]}}
+]}"#;
+
+fn server(leases: &str) -> [String; 14] {
+    let leases = format!("--dhcp-leasefile={leases}");
+    [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--port=0",
+        "--pid-file",
+        "--user=root",
+        "--no-ping",
+        "--interface=in0",
+        "--bind-dynamic",
+        "--dhcp-authoritative",
+        "--enable-ra",
+        "--dhcp-range=198.51.100.50,198.51.100.99,2m",
+        "--dhcp-range=2001:db8:1::1:50,2001:db8:1::1:99,64,2m",
+        &leases,
+    ]
+    .map(str::to_owned)
 }
 
 /// What an HTTP server answers to somebody in `from`.

@@ -179,3 +179,32 @@ fn the_lab_is_the_default_place() {
         lab.allow("lo");
     });
 }
+
+#[test]
+fn a_container_in_the_hosts_namespace() {
+    lab::run("a_container_in_the_hosts_namespace", |lab| {
+        let scene = scene(lab, &[&built()], &["host"]);
+        lab.outside("up0");
+        lab.rebase();
+        let host =
+            json!({"name": "host", "cniVersion": "1.1.0", "plugins": [{"type": "host", "mode": "share"}]});
+        scene.conf("10-host.conflist", &host);
+        let target = format!("netns:{}", lab.host().path().display());
+        let result = scene.netctl(&format!("exec add host {target}")).ok().json();
+        assert_eq!(
+            (&result["interfaces"][0]["name"], &result["ips"][0]["address"]),
+            (&json!("up0"), &json!("198.51.100.1/24"))
+        );
+        scene.netctl(&format!("exec check host {target}")).ok();
+        assert_eq!(scene.netctl("exec gc host").ok().stdout, "would remove 0 of 1 attachments\n");
+        lab.exec(&["ip", "address", "del", "198.51.100.1/24", "dev", "up0"]).ok();
+        let lost = scene.netctl(&format!("exec check host {target}"));
+        assert_eq!(lost.code, Some(1), "{lost:#?}");
+        assert_eq!(lost.json()["msg"], "host: up0 has lost its address 198.51.100.1/24");
+        lab.rebase();
+        for _ in 0..2 {
+            scene.netctl(&format!("exec del host {target}")).ok();
+        }
+        assert!(scene.results().is_empty() && lab.host().has_link("up0"));
+    });
+}
