@@ -91,8 +91,10 @@ impl Cluster {
             fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
             wiring::add_address("eth0", &format!("10.0.0.{number}/24"))?;
             wiring::add_address("eth0", &format!("fd00:10::{number:x}/64"))?;
-            wiring::set_up("eth0")
-        })
+            wiring::set_up("eth0")?;
+            wiring::wait_running("eth0")
+        })?;
+        self.switch.inside(|| wiring::wait_running(&port))
     }
 
     /// Ends all that runs on the hosts, and the hosts.

@@ -228,6 +228,8 @@ impl Lab {
             ns.set_sysctl(&format!("net.ipv6.conf.{link}.accept_dad"), "0");
             ns.set_up(link);
         }
+        self.host.wait_running(name);
+        outside.wait_running("in0");
         let gateways = [("0.0.0.0/0", "198.51.100.254"), ("::/0", "2001:db8:1::254")];
         for (destination, gateway) in gateways {
             let gateway: IpAddr = gateway.parse().expect("an address");

@@ -26,6 +26,12 @@ impl Ns {
         self.build(&format!("set {link} up"), || wiring::set_up(link));
     }
 
+    /// Waits until `link`, which is up, has carrier and its routes work.
+    #[track_caller]
+    pub fn wait_running(&self, link: &str) {
+        self.build(&format!("wait for {link}"), || wiring::wait_running(link));
+    }
+
     #[track_caller]
     pub fn set_down(&self, link: &str) {
         self.build(&format!("set {link} down"), || wiring::set_down(link));

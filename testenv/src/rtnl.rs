@@ -35,6 +35,14 @@ impl Rtnl {
         Ok(found)
     }
 
+    /// The one object that a request asks for.
+    pub(crate) fn ask(&mut self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.send(message, NLM_F_REQUEST | NLM_F_ACK)?;
+        let mut found = Vec::new();
+        self.receive(|part| found.push(part))?;
+        Ok(found)
+    }
+
     fn send(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         let mut header = NetlinkHeader::default();
         header.flags = flags;

@@ -4,17 +4,19 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage::{DelLink, NewAddress, NewLink, NewRoute, SetLink};
+use netlink_packet_route::RouteNetlinkMessage::{DelLink, GetLink, NewAddress, NewLink, NewRoute, SetLink};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::rtnl::Rtnl;
+use crate::wait;
 
 /// A veth pair from `name` here to `peer` in the namespace `other`, both down. `mtu` in bytes, of both ends.
 pub(crate) fn add_veth(name: &str, other: &File, peer: &str, mtu: u32) -> io::Result<()> {
@@ -31,6 +33,26 @@ pub(crate) fn add_bridge(name: &str) -> io::Result<()> {
 
 pub(crate) fn set_up(link: &str) -> io::Result<()> {
     change(link, LinkMessageBuilder::up)
+}
+
+/// Waits until `link`, which is up, has carrier. Routes over it and neighbours behind it are dead until then, which is
+/// up to a second: the kernel looks after carriers in its own time, or when somebody asks for the link.
+pub(crate) fn wait_running(link: &str) -> io::Result<()> {
+    let mut message = LinkMessage::default();
+    message.header.index = index(link)?;
+    let running = || match Rtnl::open().and_then(|mut rtnl| rtnl.ask(GetLink(message.clone()))) {
+        Ok(parts) => is_running(&parts).then_some(Ok(())),
+        Err(err) => Some(Err(err)),
+    };
+    wait::poll(Duration::from_secs(5), running)
+        .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, format!("{link} gets no carrier"))))
+}
+
+fn is_running(parts: &[RouteNetlinkMessage]) -> bool {
+    parts.iter().any(|part| match part {
+        NewLink(link) => link.header.flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
+        _ => false,
+    })
 }
 
 pub(crate) fn set_down(link: &str) -> io::Result<()> {
