@@ -1,4 +1,4 @@
-//! TCP and UDP echo inside a namespace: a server that remembers who came, and clients.
+//! TCP and UDP echo inside a namespace: a server that remembers who came, and clients; and a client for what serves HTTP.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,9 +12,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::ns::Ns;
 
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// How soon a server sees that it shall stop, in milliseconds.
-const BEAT: u8 = 20;
+pub(crate) const BEAT: u8 = 20;
 
 /// Sends back what it gets, until dropped.
 pub struct EchoServer {
@@ -35,7 +35,7 @@ impl EchoServer {
         self.seen.lock().expect("no panic while held").clone()
     }
 
-    fn start(
+    pub(crate) fn start(
         address: SocketAddr,
         serve: impl FnOnce(&Mutex<Vec<SocketAddr>>, &AtomicBool) + Send + 'static,
     ) -> Self {
@@ -121,6 +121,18 @@ impl Ns {
             let length = socket.recv(&mut back)?;
             same(text, &back[..length])?;
             socket.local_addr()
+        })
+    }
+
+    /// What an HTTP server answers to a request for `/index.html` from inside, head and all; `None` when nobody answers.
+    pub fn http_page(&self, server: SocketAddr) -> Option<String> {
+        self.run(|| {
+            let mut stream = TcpStream::connect_timeout(&server, PATIENCE).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).ok()?;
+            stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").ok()?;
+            let mut page = String::new();
+            stream.read_to_string(&mut page).ok()?;
+            Some(page)
         })
     }
 }

@@ -1,5 +1,6 @@
-//! containerd, driven through its CRI as by a kubelet, with pods on a network of our plugins.
+//! containerd, driven through its CRI as by a kubelet, with pods on a network of our plugins, all of them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,15 +14,13 @@ use testenv::wait::wait_for;
 const IMAGE: &str = "localhost/busybox:test";
 const PAUSE: &str = "localhost/pause:test";
 const SOCKET: &str = "/run/ctrd/ctrd.sock";
-const OURS: [&str; 2] = ["bridge", "host-local"];
-const PEERS: [&str; 2] = ["loopback", "portmap"];
+const OURS: [&str; 4] = ["bridge", "host-local", "loopback", "portmap"];
 
 /// A containerd in the lab with both images loaded.
 fn containerd(lab: &Lab) -> Daemon {
     lab.needs_program("containerd", "containerd");
     lab.needs_program("runc", "runc");
-    lab.needs_program("iptables", "iptables");
-    let plugins = lab.plugin_dir(&OURS, &PEERS);
+    let plugins = lab.plugin_dir(&OURS, &[]);
     let settings = lab.dir().join("containerd.toml");
     lab.write(&settings, &configuration(&lab.dir(), &plugins));
     let mut daemon = lab.daemon(lab.host(), &["containerd", "--config", &settings.display().to_string()]);
@@ -113,10 +112,24 @@ fn two_pods_of_containerd_talk() {
             assert_eq!((said.code, said.stdout.as_str()), (0, expected), "{command}: {}", said.stderr);
         }
         assert_eq!(echo.seen()[0].ip().to_string(), "198.51.100.1", "masqueraded");
+        // By the ports of the host: from elsewhere, from the host itself, and from the other pod.
+        for (from, host) in [(&outside, "198.51.100.1"), (lab.host(), "127.0.0.1")] {
+            let page = |port: u16| from.http_page(SocketAddr::new(host.parse().unwrap(), port));
+            assert!(page(18081).is_some_and(|page| page.contains("hello")), "hostPort of b by {host}");
+            assert!(page(18080).is_none(), "hostPort of a, where nobody serves, by {host}");
+        }
+        let by_host = "wget -q -O - http://198.51.100.1:18081/index.html";
+        assert_eq!(cri.exec(&containers[0], &["sh", "-c", by_host]).unwrap().stdout, "hello\n");
 
         for pod in &pods {
             cri.stop_pod(pod).unwrap();
             cri.remove_pod(pod).unwrap();
+        }
+        for from in [&outside, lab.host()] {
+            assert!(
+                from.http_page("198.51.100.1:18081".parse().unwrap()).is_none(),
+                "the port of a pod that is gone"
+            );
         }
         drop(daemon);
         allow_what_stays(lab);
@@ -124,7 +137,7 @@ fn two_pods_of_containerd_talk() {
     });
 }
 
-/// What containerd itself and the Go plugins of its list leave; of our plugins only what stays by design.
+/// What containerd itself leaves; of our plugins only what stays by design.
 fn allow_what_stays(lab: &Lab) {
     lab.allow_bridge("cni0");
     lab.allow_tables();
@@ -134,13 +147,9 @@ fn allow_what_stays(lab: &Lab) {
         "/run/containerd",
         "/run/podlogs",
         "/run/runc",
-        "/run/xtables.lock",
         "/etc/cni/net.d",
         "/var/lib/cni/results",
     ] {
         lab.allow(own);
-    }
-    for go in ["table ip nat", "table ip6 nat"] {
-        lab.allow(go);
     }
 }

@@ -1,13 +1,9 @@
 //! podman with its CNI backend on a network of our plugins. All of its list are ours.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::time::Duration;
 
 use testenv::lab::Lab;
 use testenv::lab::contained::run_contained;
-use testenv::ns::Ns;
 use testenv::wait::wait_for;
 
 const IMAGE: &str = "localhost/busybox:test";
@@ -81,8 +77,9 @@ fn two_containers_of_podman_talk() {
         podman.run("exec a ping -c 1 -W 2 198.51.100.254");
         podman.exec(&["exec", "b", "sh", "-c", "echo hello > /tmp/index.html; httpd -p 8080 -h /tmp"]);
         assert_eq!(podman.run(&format!("exec a wget -q -O - http://{address}:8080/index.html")), "hello");
-        assert!(page(&outside, "198.51.100.1:18081").is_some_and(|page| page.contains("hello")), "published");
-        assert!(page(&outside, "198.51.100.1:18080").is_none(), "published, but nobody serves");
+        let page = |server: &str| outside.http_page(server.parse().unwrap());
+        assert!(page("198.51.100.1:18081").is_some_and(|page| page.contains("hello")), "published");
+        assert!(page("198.51.100.1:18080").is_none(), "published, but nobody serves");
         let said = podman.exec(&[
             "exec",
             "a",
@@ -173,19 +170,6 @@ fn server(leases: &str) -> [String; 14] {
         &leases,
     ]
     .map(str::to_owned)
-}
-
-/// What an HTTP server answers to somebody in `from`.
-fn page(from: &Ns, server: &str) -> Option<String> {
-    let server = server.parse().expect("an address with a port");
-    from.run(|| {
-        let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2)).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-        stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").ok()?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
-        Some(page)
-    })
 }
 
 /// What podman itself leaves; of our plugins only what stays by design.
