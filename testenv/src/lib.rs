@@ -14,6 +14,7 @@ pub mod picture;
 pub mod ping;
 pub mod plugin;
 mod rtnl;
+mod sctp;
 pub mod skip;
 pub mod snapshot;
 pub mod wait;

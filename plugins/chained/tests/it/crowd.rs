@@ -10,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use testenv::{lab::Lab, ns::Ns};
 
-use crate::net::{Cell, Container, assert_cells, elements, net, portmap, run, serve, tcp, try_attach, udp};
+use crate::net::{Cell, Container, assert_cells, elements, net, of_each, portmap, run, serve, try_attach};
 
 const COUNT: u16 = 64;
 
@@ -18,7 +18,7 @@ const COUNT: u16 = 64;
 fn chain(number: u16) -> [Value; 3] {
     let port = host_port(number);
     [
-        portmap(&[tcp(port, 80), udp(port, 80)]),
+        portmap(&of_each(port)),
         json!({"type": "firewall", "ingressPolicy": "same-bridge"}),
         json!({"type": "bandwidth", "ingressRate": 1_000_000_000, "egressRate": 1_000_000_000}),
     ]

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use testenv::{lab::Lab, ns::Ns};
 
 use crate::net::{
-    Cell, Container, assert_cells, attach, elements, message, net, other, portmap, run, serve, talks, tcp,
-    udp, with,
+    Cell, Container, assert_cells, attach, elements, message, net, of_each, other, portmap, run, serve,
+    talks, with,
 };
 
 fn firewall(more: Value) -> Value {
@@ -18,9 +18,9 @@ fn policy(name: &str) -> Value {
     firewall(json!({"ingressPolicy": name}))
 }
 
-/// Both published, so that it is known what stays reachable.
+/// Published, so that it is known what stays reachable.
 fn published(port: u16) -> Value {
-    portmap(&[tcp(port, 80), udp(port, 80)])
+    portmap(&of_each(port))
 }
 
 /// Two cells: to both addresses of a container.

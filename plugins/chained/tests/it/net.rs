@@ -168,24 +168,36 @@ pub(crate) fn message(error: &Value) -> &str {
     error["msg"].as_str().unwrap()
 }
 
-/// A UDP and a TCP echo server at port 80.
-pub(crate) fn serve(ns: &Ns) -> [EchoServer; 2] {
-    [ns.tcp_echo(at("[::]:80")), ns.udp_echo(at("[::]:80"))]
+/// An SCTP port.
+pub(crate) fn sctp(host_port: u16, container_port: u16) -> Value {
+    json!({"hostPort": host_port, "containerPort": container_port, "protocol": "sctp"})
 }
 
-/// Whether bytes come back by both protocols.
+/// One number of each protocol, to port 80.
+pub(crate) fn of_each(host_port: u16) -> [Value; 3] {
+    [tcp(host_port, 80), udp(host_port, 80), sctp(host_port, 80)]
+}
+
+/// Servers of the three protocols at port 80.
+pub(crate) fn serve(ns: &Ns) -> [EchoServer; 3] {
+    [ns.tcp_echo(at("[::]:80")), ns.udp_echo(at("[::]:80")), ns.sctp_answer(80)]
+}
+
+/// Whether answers come back, by all three protocols or by none.
 #[track_caller]
 pub(crate) fn talks(from: &Ns, to: impl std::fmt::Display) -> bool {
     let to = at(&to.to_string());
-    let (tcp, udp) = thread::scope(|scope| {
+    let found = thread::scope(|scope| {
         let tcp = scope.spawn(|| from.tcp_talk(to, "tcp").is_ok());
-        (from.udp_talk(to, "udp").is_ok(), tcp.join().unwrap())
+        let udp = scope.spawn(|| from.udp_talk(to, "udp").is_ok());
+        [from.sctp_talk(to).is_ok(), tcp.join().unwrap(), udp.join().unwrap()]
     });
-    assert_eq!(tcp, udp, "TCP (right) and UDP (left) from {} to {to} differ", from.name());
-    tcp
+    let differ = || format!("SCTP, TCP, UDP from {} to {to}: {found:?}", from.name());
+    assert!(found.iter().all(|one| *one == found[0]), "{}", differ());
+    found[0]
 }
 
-/// Who talks to which address, and whether bytes come back by both protocols.
+/// Who talks to which address, and whether answers come back.
 pub(crate) type Cell<'a> = (&'a Ns, SocketAddr, bool);
 
 /// Holds all cells at once: that nothing comes back is only known by waiting for it.

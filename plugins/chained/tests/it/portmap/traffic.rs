@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use testenv::{echo::EchoServer, lab::Lab, ns::Ns, wait::wait_for};
 
 use crate::net::{
-    Container, assert_cells, at, attach, bridged, net, other, portmap, run, serve, talks, tcp, try_attach,
-    udp, with,
+    Container, assert_cells, at, attach, bridged, net, of_each, other, portmap, run, serve, talks, tcp,
+    try_attach, udp, with,
 };
 
 fn ports(more: &Value) -> Value {
-    portmap(&[with(tcp(8080, 80), more.clone()), with(udp(8080, 80), more.clone())])
+    portmap(&of_each(8080).map(|port| with(port, more.clone())))
 }
 
 /// Who talks to which address of the host, and whether that arrives.
@@ -77,9 +77,7 @@ fn all_addresses_of_the_host() {
 fn one_address_of_each_kind() {
     run("portmap_one", |lab| {
         let outside = two_addresses(lab);
-        let of = |host: &str| {
-            [with(tcp(8080, 80), json!({"hostIP": host})), with(udp(8080, 80), json!({"hostIP": host}))]
-        };
+        let of = |host: &str| of_each(8080).map(|port| with(port, json!({"hostIP": host})));
         let mappings = [of("198.51.100.1"), of("2001:db8:1::1")].concat();
         let container = attach(lab, &net(&[portmap(&mappings)]), "c1");
         let cells = [
@@ -152,14 +150,14 @@ fn sources_are_kept_where_they_can_be() {
             (json!({"snat": false}), "198.51.100.254", false),
         ] {
             let container = attach(lab, &net(&[with(ports(&json!({})), more.clone())]), "c1");
-            let [tcp, udp] = serve(&container.ns);
+            let servers = serve(&container.ns);
             assert!(talks(&outside, V4));
-            for seen in [tcp.seen(), udp.seen()] {
+            for seen in servers.iter().map(EchoServer::seen) {
                 assert_eq!(seen[0].ip().to_canonical(), from_outside.parse::<IpAddr>().unwrap(), "{more}");
             }
             assert_eq!(talks(&container.ns, V4), hairpins, "{more}");
             assert_eq!(talks(lab.host(), "127.0.0.1:8080"), hairpins, "{more}");
-            drop((tcp, udp));
+            drop(servers);
             container.detach(lab);
             lab.remove_netns(container.ns);
         }
@@ -209,7 +207,7 @@ fn bug_conditions_are_of_their_network_alone() {
         ];
         for ports in spelled {
             let container = attach(lab, &net(&[ports]), "c1");
-            let free = attach(lab, &other(&[portmap(&[tcp(9090, 80), udp(9090, 80)])]), "c2");
+            let free = attach(lab, &other(&[portmap(&of_each(9090))]), "c2");
             let servers = (serve(&container.ns), serve(&free.ns));
             assert!(talks(&outside, V4) && talks(&outside, V6));
             assert!(!talks(&outside, "203.0.113.1:8080"), "a sender that is excluded");
@@ -235,7 +233,7 @@ fn bug_two_networks_of_one_container() {
         let first = attach(lab, &net(&[ports(&json!({}))]), "c1");
         let config = json!({
             "cniVersion": "1.1.0", "name": "other", "type": "portmap", "prevResult": first.result,
-            "runtimeConfig": {"portMappings": [tcp(9090, 80), udp(9090, 80)]},
+            "runtimeConfig": {"portMappings": of_each(9090)},
         });
         let second = lab.plugin("portmap").config(&config).container("c1").netns(&first.ns);
         for _ in 0..2 {
@@ -256,8 +254,8 @@ fn bug_two_networks_of_one_container() {
 fn nested_subnets_do_not_meet() {
     run("portmap_nested", |lab| {
         let outside = two_addresses(lab);
-        let wide = bridged("net", 1, &["10.1.0.0/16"], &[portmap(&[tcp(8080, 80), udp(8080, 80)])]);
-        let narrow = bridged("other", 2, &["10.1.128.0/24"], &[portmap(&[tcp(9090, 80), udp(9090, 80)])]);
+        let wide = bridged("net", 1, &["10.1.0.0/16"], &[portmap(&of_each(8080))]);
+        let narrow = bridged("other", 2, &["10.1.128.0/24"], &[portmap(&of_each(9090))]);
         let (wide, narrow) = (attach(lab, &wide, "wide"), attach(lab, &narrow, "narrow"));
         let servers = (serve(&wide.ns), serve(&narrow.ns));
         for (from, to) in [
