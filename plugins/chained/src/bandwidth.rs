@@ -15,8 +15,11 @@ use cni::{
 };
 use kernel::{
     link::{self, Dev, Link, Mtu},
-    netlink::Netlink,
-    qdisc::{self, TokenBucket},
+    netlink::{Netlink, Request as KernelRequest},
+    qdisc::{
+        self, TokenBucket,
+        split::{self, Peer, Split},
+    },
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha512};
@@ -55,7 +58,7 @@ impl Plugin for Bandwidth {
         let ifb = config.egress.map(|_| ifb_name(attachment));
         let shaped = Shaped { host_link: veth.name.clone(), ifb };
         records(&attachment.network).begin(attachment, &shaped)?;
-        let made = shape(&mut host, config, &veth, attachment).inspect_err(|_| {
+        let made = shape(&mut host, &config, &veth, attachment).inspect_err(|_| {
             if let Err(err) = take_back(attachment, &shaped) {
                 log::error!("{attachment}: after a failed ADD: {err:#}");
             }
@@ -90,12 +93,12 @@ impl Plugin for Bandwidth {
         let mut host = Netlink::open()?;
         let veth = host_end(&mut host, attachment, netns)?;
         if let Some(limit) = config.ingress {
-            check_bucket(&mut host, &veth.dev(), &bucket(limit, veth.mtu))?;
+            Shaping::new(&config, limit, Direction::Ingress, veth.mtu).check(&mut host, &veth.dev())?;
         }
         if let Some(limit) = config.egress {
             let name = ifb_name(attachment);
             let ifb = link::find(&mut host, &name)?.ok_or_else(|| failed(format!("{name} is gone")))?;
-            check_bucket(&mut host, &ifb.dev(), &bucket(limit, veth.mtu))?;
+            Shaping::new(&config, limit, Direction::Egress, veth.mtu).check(&mut host, &ifb.dev())?;
             if !qdisc::list(&mut host, &veth.dev())?.iter().any(|there| there.kind == "ingress") {
                 return Err(failed(format!("{} does not lead to {name}", veth.name)).into());
             }
@@ -135,13 +138,13 @@ fn host_end(host: &mut Netlink, attachment: &Attachment, netns: &NetnsPath) -> a
 /// Hands back the ifb.
 fn shape(
     host: &mut Netlink,
-    config: Config,
+    config: &Config,
     veth: &Link,
     attachment: &Attachment,
 ) -> anyhow::Result<Option<Link>> {
     let dev = veth.dev();
     if let Some(limit) = config.ingress {
-        host.execute(qdisc::replace_bucket(&dev, &bucket(limit, veth.mtu)))?;
+        host.batch(&Shaping::new(config, limit, Direction::Ingress, veth.mtu).requests(&dev))?;
     }
     let Some(limit) = config.egress else { return Ok(None) };
     let name = ifb_name(attachment);
@@ -150,19 +153,61 @@ fn shape(
     host.execute(qdisc::remove_ingress(&dev))?;
     let ifb = link::new(&name).mtu(Mtu::try_from(veth.mtu)?).up();
     let ifb = link::create(host, link::add(ifb, "ifb"), &name)?;
-    let mut requests = vec![
-        link::change(&ifb.dev()).alias(&attachment.alias()).request(),
-        qdisc::replace_bucket(&ifb.dev(), &bucket(limit, veth.mtu)),
-    ];
+    let mut requests = vec![link::change(&ifb.dev()).alias(&attachment.alias()).request()];
+    requests.extend(Shaping::new(config, limit, Direction::Egress, veth.mtu).requests(&ifb.dev()));
     requests.extend(qdisc::redirect_received(&dev, &ifb.dev()));
     host.batch(&requests)?;
     Ok(Some(ifb))
 }
 
-/// As in the reference nothing waits longer than 25 ms. A bucket that holds no whole packet lets none through.
-fn bucket(limit: Limit, mtu: u32) -> TokenBucket {
-    let burst = limit.burst.max(mtu.saturating_add(FRAME));
-    TokenBucket::with_latency(limit.rate, burst, LATENCY)
+/// As the container sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// How a link is to be shaped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shaping {
+    Everything(TokenBucket),
+    Some(Split),
+}
+
+impl Shaping {
+    /// As in the reference nothing waits longer than 25 ms.
+    fn new(config: &Config, limit: Limit, direction: Direction, mtu: u32) -> Self {
+        let Limit { rate, burst } = limit;
+        let Some((held_back, subnets)) = config.peers.clone() else {
+            // A bucket that holds no whole packet lets none through.
+            let burst = burst.max(mtu.saturating_add(FRAME));
+            return Self::Everything(TokenBucket::with_latency(rate, burst, LATENCY));
+        };
+        // This discipline splits no packets that are to be split by hardware: one at least must find room.
+        let TokenBucket { limit, .. } = TokenBucket::with_latency(rate, burst.max(LARGEST), LATENCY);
+        let peer = match direction {
+            Direction::Ingress => Peer::Source,
+            Direction::Egress => Peer::Destination,
+        };
+        Self::Some(Split { bucket: TokenBucket { rate, burst, limit }, peer, held_back, subnets })
+    }
+
+    fn requests(&self, dev: &Dev) -> Vec<KernelRequest> {
+        match self {
+            Self::Everything(bucket) => vec![qdisc::replace_bucket(dev, bucket)],
+            Self::Some(split) => split::replace(dev, split),
+        }
+    }
+
+    fn check(&self, host: &mut Netlink, dev: &Dev) -> anyhow::Result<()> {
+        match self {
+            Self::Everything(bucket) => check_bucket(host, dev, bucket),
+            Self::Some(split) => match split::difference(host, dev, split)? {
+                Some(difference) => Err(failed(format!("{} {difference}", dev.name)).into()),
+                None => Ok(()),
+            },
+        }
+    }
 }
 
 fn check_bucket(host: &mut Netlink, dev: &Dev, wanted: &TokenBucket) -> anyhow::Result<()> {
@@ -227,3 +272,5 @@ const HASH: usize = 12;
 const LATENCY: Duration = Duration::from_millis(25);
 /// An Ethernet header with a VLAN's tag.
 const FRAME: u32 = 18;
+/// `GSO_LEGACY_MAX_SIZE`, what interfaces pass on at once unless they are told otherwise.
+const LARGEST: u32 = 65536;

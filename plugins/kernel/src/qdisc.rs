@@ -18,6 +18,8 @@ use crate::{
     netlink::{Netlink, Request},
 };
 
+pub mod split;
+
 /// A token bucket (tc-tbf(8)): no more than `rate` on average, `burst` at once, and what would wait too long is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {

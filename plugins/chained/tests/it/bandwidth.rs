@@ -1,14 +1,9 @@
 //! `bandwidth`: limits that are kept.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
-use testenv::ns::Ns;
+use testenv::{daemon::Daemon, lab::Lab, ns::Ns, wait::wait_for};
 
 use crate::net::{attach, message, net, other, run, with};
 
@@ -16,30 +11,38 @@ fn bandwidth(more: Value) -> Value {
     with(json!({"type": "bandwidth"}), more)
 }
 
-/// Bits a second of TCP payload that arrive from `from` at `to`, once the burst is used up.
-fn rate(from: &Ns, to: &Ns, address: SocketAddr) -> f64 {
-    let listener = to.run(|| TcpListener::bind(address).unwrap());
-    let sender = {
-        let mut stream = from.run(|| TcpStream::connect(address).unwrap());
-        thread::spawn(move || {
-            let block = [0; 65536];
-            while stream.write_all(&block).is_ok() {}
-        })
+/// As the container sees it.
+#[derive(Clone, Copy, Debug)]
+enum Direction {
+    Ingress,
+    Egress,
+}
+
+/// Serves iperf3 in `ns` until dropped.
+fn server(lab: &Lab, ns: &Ns) -> Daemon {
+    lab.needs_program("iperf3", "iperf3");
+    let server = lab.daemon(ns, &["iperf3", "--server", "--forceflush"]);
+    wait_for("iperf3 to listen", Duration::from_secs(5), || server.said().contains("Server listening"));
+    server
+}
+
+/// Bits a second of TCP payload between the container and a server, the first second aside, in which the burst is used up.
+fn rate(container: &Ns, direction: Direction, to: &str, more: &[&str]) -> f64 {
+    let turned: &[&str] = match direction {
+        Direction::Ingress => &["--reverse"],
+        Direction::Egress => &[],
     };
-    let (mut stream, _) = listener.accept().unwrap();
-    let mut block = [0; 65536];
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(500) {
-        assert_ne!(stream.read(&mut block).unwrap(), 0);
-    }
-    let (start, mut bytes) = (Instant::now(), 0);
-    while start.elapsed() < Duration::from_secs(3) {
-        bytes += stream.read(&mut block).unwrap();
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    drop(stream);
-    sender.join().unwrap();
-    f64::from(u32::try_from(bytes).unwrap()) * 8.0 / seconds
+    let argv = ["iperf3", "--client", to, "--time", "2", "--omit", "1", "--json"];
+    let said = container.exec(&[&argv, turned, more].concat()).ok();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    said["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
+}
+
+/// A frame has headers, which count: 66 to 86 of 1514 bytes.
+#[track_caller]
+fn assert_limited(what: &str, rate: f64, configured: f64) {
+    eprintln!("{what}: {:.1} of {:.0} Mbit/s", rate / 1e6, configured / 1e6);
+    assert!((0.90..1.02).contains(&(rate / configured)), "{what}: {rate} of {configured}");
 }
 
 #[test]
@@ -48,14 +51,48 @@ fn both_directions_have_the_configured_rate() {
         let plugin = bandwidth(json!({"ingressRate": 40_000_000, "egressRate": 80_000_000}));
         let container = attach(lab, &net(&[plugin]), "c1");
         container.check(lab);
-        let address = |ip| SocketAddr::new(ip, 5001);
-        let ingress = rate(lab.host(), &container.ns, address(container.ip(0)));
-        let egress = rate(&container.ns, lab.host(), address("10.1.0.1".parse().unwrap()));
-        eprintln!("ingress {:.1} of 40, egress {:.1} of 80 Mbit/s", ingress / 1e6, egress / 1e6);
-        // Frames have headers, which count: 66 of 1514 bytes.
-        assert!((0.90..1.02).contains(&(ingress / 40e6)), "{ingress}");
-        assert!((0.90..1.02).contains(&(egress / 80e6)), "{egress}");
+        let server = server(lab, lab.host());
+        for (direction, configured) in [(Direction::Ingress, 40e6), (Direction::Egress, 80e6)] {
+            let rate = rate(&container.ns, direction, "10.1.0.1", &[]);
+            assert_limited(&format!("{direction:?}"), rate, configured);
+        }
+        drop(server);
         container.detach(lab);
+    });
+}
+
+/// At the same time as others exchange ten times as much with the container.
+#[test]
+fn only_what_the_subnets_say_is_limited() {
+    run("bandwidth_subnets", |lab| {
+        let outside = lab.outside("up0");
+        lab.rebase();
+        let servers = [server(lab, lab.host()), server(lab, &outside)];
+        let limits = json!({"ingressRate": 40_000_000, "egressRate": 40_000_000});
+        for (subnets, limited, free) in [
+            (json!({"shapedSubnets": ["198.51.100.0/24", "192.0.2.0/24"]}), "198.51.100.254", "10.1.0.1"),
+            (json!({"unshapedSubnets": ["2001:db8:1::/64", "::1/128"]}), "fd00:1::1", "2001:db8:1::254"),
+        ] {
+            let container = attach(lab, &net(&[bandwidth(with(limits.clone(), subnets.clone()))]), "c1");
+            container.check(lab);
+            for direction in [Direction::Ingress, Direction::Egress] {
+                let (limited, free) = thread::scope(|scope| {
+                    let free = scope.spawn(|| rate(&container.ns, direction, free, &["--bitrate", "400M"]));
+                    (rate(&container.ns, direction, limited, &[]), free.join().unwrap())
+                });
+                let what = format!("{direction:?} with {subnets}");
+                assert_limited(&what, limited, 40e6);
+                eprintln!("{what}, others: {:.0} Mbit/s", free / 1e6);
+                assert!(free > 120e6, "{what}: others {free}");
+            }
+            let ifb = container.result["interfaces"][3]["name"].as_str().unwrap();
+            lab.exec(&["tc", "filter", "del", "dev", ifb]).ok();
+            let error = container.call(lab, 1).check().err(999);
+            assert!(message(&error).contains(" apart"), "{error}");
+            container.detach(lab);
+            lab.remove_netns(container.ns);
+        }
+        drop(servers);
     });
 }
 

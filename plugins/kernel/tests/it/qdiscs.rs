@@ -6,7 +6,10 @@ use kernel::{
     address::{self, Dad},
     announce, link,
     mac::MacAddr,
-    qdisc::{self, TokenBucket},
+    qdisc::{
+        self, TokenBucket,
+        split::{self, HeldBack, Peer, Split},
+    },
 };
 
 use crate::lab;
@@ -45,6 +48,48 @@ fn shapes_both_directions() {
 
         nl.batch(&[qdisc::remove_ingress(&a), qdisc::remove_bucket(&a)]).unwrap();
         nl.batch(&[qdisc::remove_ingress(&a), qdisc::remove_bucket(&a)]).unwrap();
+        assert_eq!(qdisc::list(nl, &a).unwrap()[0].kind, "noqueue");
+    });
+}
+
+#[test]
+fn holds_back_some_peers() {
+    lab::run(|nl| {
+        let (a, _) = lab::pair(nl, "a", "b");
+        let subnets = ["0.0.0.0/0", "10.0.0.0/9", "192.0.2.7/32", "fd00:db8:abcd:1234:e000::/68", "::/0"];
+        let mut split = Split {
+            bucket: TokenBucket { rate: 1_000_000, burst: 100_000, limit: 200_000 },
+            peer: Peer::Source,
+            held_back: HeldBack::Subnets,
+            subnets: subnets.map(|subnet| subnet.parse().unwrap()).into(),
+        };
+        assert_eq!(split::difference(nl, &a, &split).unwrap().as_deref(), Some("is not limited"));
+        for (peer, held_back, rate) in [
+            (Peer::Source, HeldBack::Others, 1_000_000),
+            (Peer::Destination, HeldBack::Others, 12_500_000_000),
+            (Peer::Destination, HeldBack::Subnets, 8000),
+        ] {
+            split = Split { peer, held_back, ..split };
+            split.bucket.rate = rate;
+            nl.batch(&split::replace(&a, &split)).unwrap();
+            assert_eq!(split::difference(nl, &a, &split).unwrap(), None);
+        }
+        let mut others = [(); 5].map(|()| split.clone());
+        others[0].bucket.rate = 2;
+        others[1].held_back = HeldBack::Others;
+        others[2].peer = Peer::Source;
+        others[3].subnets.pop();
+        others[4].subnets.push("10.0.0.0/10".parse().unwrap());
+        let found = others.map(|other| split::difference(nl, &a, &other).unwrap().unwrap());
+        let expected = [
+            "has rate 64000 and burst 800000",
+            "limits other subnets",
+            "does not tell 0.0.0.0/0 apart",
+            "tells more subnets apart",
+            "does not tell 10.0.0.0/10 apart",
+        ];
+        assert_eq!(found, expected);
+        nl.execute(qdisc::remove_bucket(&a)).unwrap();
         assert_eq!(qdisc::list(nl, &a).unwrap()[0].kind, "noqueue");
     });
 }
