@@ -1,6 +1,7 @@
 //! podman with its CNI backend on a network of our plugins. All of its list are ours.
 
 use std::path::Path;
+use std::time::Duration;
 
 use testenv::lab::Lab;
 use testenv::lab::contained::run_contained;
