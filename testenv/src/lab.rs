@@ -5,6 +5,7 @@ use std::any::Any;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -151,6 +152,20 @@ impl Lab {
                 .unwrap_or_else(|cause| panic!("copy {}: {cause}", file.display()));
         }
         dir
+    }
+
+    /// Installs in `dir` a plugin of another make, `empty`, which succeeds and gives nothing. Each call of it is a line of the
+    /// file returned, by its verb.
+    pub fn empty_plugin(&self, dir: &Path) -> PathBuf {
+        let (plugin, calls) = (dir.join("empty"), dir.join("empty.calls"));
+        let script = format!(
+            "#!/bin/sh\necho $CNI_COMMAND >> {}\n[ $CNI_COMMAND != ADD ] || echo '{{}}'\n",
+            calls.display()
+        );
+        self.write(&plugin, &script);
+        fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755))
+            .unwrap_or_else(|cause| panic!("let {} run: {cause}", plugin.display()));
+        calls
     }
 
     /// Makes the namespace `/run/netns/<name>`, lo up.

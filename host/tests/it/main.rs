@@ -4,6 +4,7 @@
 
 mod bus;
 mod device;
+mod reference;
 mod share;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! The macvlan plugin as a runtime sees it: the real binary against the real kernel, in labs.
 
+mod reference;
+
 use std::net::IpAddr;
 
 use serde_json::{Value, json};

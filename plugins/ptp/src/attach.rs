@@ -155,7 +155,8 @@ fn through_the_host(dev: &Dev, result: &AddResult) -> Vec<Change> {
             changes.push(route::remove(&connected));
         }
         let to_gateway = Route { dev: Some(dev.index), scope: SCOPE_LINK, ..Route::to(gateway.into()) };
-        changes.push(route::add(&to_gateway).ok_if_exists());
+        // Beside that of another interface on this network.
+        changes.push(route::append(&to_gateway).ok_if_exists());
         if !is_alone {
             changes.push(route::add(&Route { gateway: Some(gateway), ..subnet }).ok_if_exists());
         }

@@ -141,10 +141,7 @@ impl Keeper {
                         reply.send(self.release()).ok();
                         break End::Quiet;
                     }
-                    Some(order) => {
-                        self.obey(order);
-                        Ok(())
-                    }
+                    Some(order) => self.obey(order),
                     None => break End::Quiet,
                 },
                 () = tokio::time::sleep(wake) => self.wake(),
@@ -157,8 +154,9 @@ impl Keeper {
         let attachment = &self.allocate.attachment;
         if let End::Failed(why) = end {
             log::warn!("{attachment}: {why}");
+            let answer = failed(Code::TryAgainLater, why);
             for reply in self.waiting.drain(..) {
-                reply.send(failed(Code::TryAgainLater, why.clone())).ok();
+                reply.send(answer.clone()).ok();
             }
         }
         if let Err(err) = self.store.forget(attachment, self.family) {
@@ -166,18 +164,34 @@ impl Keeper {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: Order) -> Result<(), End> {
         match order {
-            Order::Allocate(reply) => match self.client.lease() {
-                Some(lease) => drop(reply.send(Answer::Leases(vec![lease]))),
-                None if self.granted => {
-                    let why = "its lease was lost, and is asked for again".to_owned();
-                    drop(reply.send(failed(Code::TryAgainLater, why)));
+            Order::Allocate(reply) => {
+                self.waiting.push(reply);
+                match self.client.lease() {
+                    Some(lease) => {
+                        // The container may be another by now, of the same name.
+                        let there = self.place.require(self.netns);
+                        self.tolerate(there)?;
+                        self.answer(&Answer::Leases(vec![lease]));
+                    }
+                    None if self.granted => {
+                        let why = "its lease was lost, and is asked for again".to_owned();
+                        self.answer(&failed(Code::TryAgainLater, why));
+                    }
+                    None => {}
                 }
-                None => self.waiting.push(reply),
-            },
+            }
             Order::Check(reply) => drop(reply.send(self.check())),
             Order::Release(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Whoever waits has it now.
+    fn answer(&mut self, answer: &Answer) {
+        for reply in self.waiting.drain(..) {
+            reply.send(answer.clone()).ok();
         }
     }
 
@@ -290,9 +304,7 @@ impl Keeper {
             log::error!("{}: write the lease down: {err}", kept.attachment);
         }
         self.granted = true;
-        for reply in self.waiting.drain(..) {
-            reply.send(Answer::Leases(vec![lease.clone()])).ok();
-        }
+        self.answer(&Answer::Leases(vec![lease]));
         Ok(())
     }
 

@@ -161,6 +161,10 @@ fn without_an_agent_del_releases_and_the_rest_says_so() {
         );
         call(lab, "dhcp", &c1).check().err(11);
         call(lab, "dhcp", &c1).status().err(50);
+        // Nor is a configuration without addresses one to panic at.
+        let bare = json!({"cniVersion": "1.1.0", "name": "other", "type": "dhcp"});
+        call(lab, "dhcp", &c1).config(&bare).add().err(11);
+        call(lab, "dhcp", &c1).config(&bare).del().ok();
         call(lab, "macvlan", &c1).del().ok();
         wait_for("no lease", Duration::from_secs(5), || known(lab) == 0);
         fs::remove_file("/run/cni/dhcp.sock").unwrap();
@@ -204,7 +208,7 @@ fn two_calls_for_one_attachment_get_one_lease_and_check_gets_none() {
     });
 }
 
-/// plugins#791, the other way round; and the reference's hang on an interface that is gone.
+/// The reference's hang on an interface that is gone.
 #[test]
 fn a_container_that_is_gone_holds_nothing_up() {
     lab::run("dhcp_gone", |lab| {
@@ -217,6 +221,8 @@ fn a_container_that_is_gone_holds_nothing_up() {
         let check = lab.plugin("dhcp").config(&network()).netns(&c1).container("c1");
         check.check().err(999);
         check.check().err(999);
+        // Nor does it get the lease of an interface that is no more.
+        check.add().err(11);
         lab.remove_netns(c1);
         call.del().ok();
         call.netns_path("").del().ok();
@@ -275,6 +281,10 @@ fn under_a_bridge_and_gc() {
         let result = call.add().ok();
         assert_eq!(result["routes"], json!([{"dst": "198.51.100.0/24", "gw": "192.0.2.7", "priority": 77}]));
         assert!(c1.pings("192.0.2.1".parse().unwrap()));
+        // plugins#791: the reference's bridge removes the interface first, and no server hears of it.
+        call.del().ok();
+        wait_for("no lease", Duration::from_secs(5), || known(lab) == 0);
+        call.add().ok();
         let mut gc = config;
         gc["cni.dev/valid-attachments"] = json!([]);
         lab.plugin("bridge").config(&gc).gc().ok();

@@ -1,5 +1,7 @@
 //! The ptp plugin as a runtime sees it: the real binary against the real kernel, in labs.
 
+mod reference;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
