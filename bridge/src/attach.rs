@@ -95,7 +95,7 @@ impl Adding<'_> {
         let mut result = if link_first { AddResult::default() } else { self.addresses(ipam)? };
         let mtu = self.config.mtu.of_veth(&mut self.host)?;
         let wishes = port::wishes(&self.config, mtu.filter(|_| self.config.mtu != mtu::Wish::Kernel));
-        let mut owned = gateway::complete(&mut result, self.config.gateway);
+        let mut owned = gateway::complete(&mut result, self.config.gateway)?;
         let (bridge, mut gateways) = self.bridge(&wishes, &owned)?;
         let mut attached = self.attached(&wishes, &result);
         // Whoever removes the VLAN's gateway as the last of a network waits until the next attachment is written down.
@@ -110,7 +110,7 @@ impl Adding<'_> {
             self.let_through(&link.port, &link.container)?;
             result = self.addresses(ipam)?;
             attached.addresses = result.ips.iter().map(|ip| ip.address).collect();
-            owned = gateway::complete(&mut result, self.config.gateway);
+            owned = gateway::complete(&mut result, self.config.gateway)?;
             gateways = self.bridge_addresses(&bridge, &owned)?;
             made = Some(link);
         }

@@ -82,7 +82,7 @@ impl Adding<'_> {
     fn run(&mut self) -> anyhow::Result<AddResult> {
         let mut result = self.allocate()?;
         let router = if self.config.default_gateway { Gateway::DefaultRouter } else { Gateway::Router };
-        let gateways = gateway::complete(&mut result, router);
+        let gateways = gateway::complete(&mut result, router)?;
         let mtu = Mtu::try_from(u32::from(self.state.mtu))?;
         let wishes = Wishes {
             name: self.config.bridge(&self.state)?,

@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cni::result::{AddResult, Route};
+use cni::{
+    error::Error,
+    result::{AddResult, Route},
+};
 use ipnetwork::IpNetwork;
 
 /// What the host is to the containers of a network.
@@ -19,16 +22,19 @@ pub enum Gateway {
 /// Completes `result` in place, and says which addresses the host must own, each with its subnet's prefix length and
 /// once.
 ///
-/// An address without a gateway gets its subnet's first address. Where the host is the default router, each family that
+/// An address without a gateway gets its subnet's first address; fails (code 7) where the subnet has none to set aside. Where the host is the default router, each family that
 /// has an address gets one default route: the result's own if there is one, which then goes through that family's
 /// gateway if it names none (the reference adds a second one, and the kernel refuses it).
-pub fn complete(result: &mut AddResult, gateway: Gateway) -> Vec<IpNetwork> {
+pub fn complete(result: &mut AddResult, gateway: Gateway) -> Result<Vec<IpNetwork>, Error> {
     if gateway == Gateway::None {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut owned = Vec::new();
     for ip in &mut result.ips {
-        let address = *ip.gateway.get_or_insert_with(|| first_address(ip.address));
+        let address = match ip.gateway {
+            Some(address) => address,
+            None => *ip.gateway.insert(first_address(ip.address)?),
+        };
         let address = with_prefix_of(ip.address, address);
         if !owned.contains(&address) {
             owned.push(address);
@@ -44,7 +50,7 @@ pub fn complete(result: &mut AddResult, gateway: Gateway) -> Vec<IpNetwork> {
             }
         }
     }
-    owned
+    Ok(owned)
 }
 
 /// `0.0.0.0/0` or `::/0`.
@@ -54,18 +60,19 @@ pub fn default_route(v4: bool) -> IpNetwork {
     IpNetwork::new(unspecified, 0).expect("0 is a prefix length")
 }
 
-/// The subnet's address after its own, which is the convention for a router. In a subnet of one address, that one.
-fn first_address(address: IpNetwork) -> IpAddr {
-    match address {
-        IpNetwork::V4(net) => {
-            let first = Ipv4Addr::from(u32::from(net.network()).saturating_add(1));
-            if net.contains(first) { first.into() } else { net.ip().into() }
+/// The subnet's address after its own, which is the convention for a router. A subnet of two addresses or one has none of its own
+/// (RFC 3021, RFC 6164): every one may be a container's.
+fn first_address(address: IpNetwork) -> Result<IpAddr, Error> {
+    let first = match address {
+        IpNetwork::V4(net) if net.prefix() < 31 => Ipv4Addr::from(u32::from(net.network()) + 1).into(),
+        IpNetwork::V6(net) if net.prefix() < 127 => Ipv6Addr::from(u128::from(net.network()) + 1).into(),
+        full => {
+            let why =
+                "comes without a gateway, and its subnet has no address to spare for one: name the gateway";
+            return Err(Error::invalid_config("ipam", full, why));
         }
-        IpNetwork::V6(net) => {
-            let first = Ipv6Addr::from(u128::from(net.network()).saturating_add(1));
-            if net.contains(first) { first.into() } else { net.ip().into() }
-        }
-    }
+    };
+    Ok(first)
 }
 
 /// `address` with the prefix length of `network`; as a host address when the families differ, which an address plugin
@@ -102,7 +109,7 @@ mod tests {
 
     #[track_caller]
     fn check(gateway: Gateway, mut input: AddResult, expected: AddResult, owned: &[&str]) {
-        let addresses = complete(&mut input, gateway);
+        let addresses = complete(&mut input, gateway).unwrap();
         assert_eq!(input, expected);
         assert_eq!(addresses, owned.iter().map(|a| net(a)).collect::<Vec<_>>());
     }
@@ -134,15 +141,18 @@ mod tests {
             result(&[("10.1.0.5/16", Some("10.1.0.1")), ("10.1.0.6/16", Some("10.1.0.1"))], &[]),
             &["10.1.0.1/16"],
         );
-        check(
-            Gateway::Router,
-            result(&[("10.1.0.0/31", None), ("255.255.255.255/32", None)], &[]),
-            result(
-                &[("10.1.0.0/31", Some("10.1.0.1")), ("255.255.255.255/32", Some("255.255.255.255"))],
-                &[],
-            ),
-            &["10.1.0.1/31", "255.255.255.255/32"],
-        );
+        let named = || result(&[("10.1.0.1/31", Some("10.1.0.0"))], &[]);
+        check(Gateway::Router, named(), named(), &["10.1.0.0/31"]);
+    }
+
+    #[test]
+    fn a_subnet_without_an_address_to_spare_has_no_gateway() {
+        for address in ["10.1.0.0/31", "10.1.0.1/31", "255.255.255.255/32", "fd00::/127", "fd00::1/128"] {
+            let error = complete(&mut result(&[(address, None)], &[]), Gateway::Router).unwrap_err();
+            assert!(error.msg.starts_with(&format!("ipam: {address}: comes without a gateway")), "{error}");
+        }
+        let mut unrouted = result(&[("10.1.0.0/31", None)], &[]);
+        assert_eq!(complete(&mut unrouted, Gateway::None), Ok(Vec::new()));
     }
 
     #[test]

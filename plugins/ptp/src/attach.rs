@@ -65,7 +65,7 @@ struct Adding<'a> {
 impl Adding<'_> {
     fn run(&mut self, ipam: Option<&Ipam>) -> anyhow::Result<AddResult> {
         let mut result = allocate(ipam, self.request, self.attachment, self.netns, CONTAINER_INTERFACE)?;
-        let gateways = gateway::complete(&mut result, Gateway::Router);
+        let gateways = gateway::complete(&mut result, Gateway::Router)?;
         let mtu = self.config.mtu.of_veth(&mut self.host)?;
         self.record(&result)?;
         self.interfaces(mtu, &gateways, &mut result)?;

@@ -136,6 +136,28 @@ fn what_can_not_be_is_refused_before_anything_changes() {
     });
 }
 
+/// host-local leases both of its addresses, so neither is the host's unless it is said.
+#[test]
+fn a_subnet_of_two_addresses_needs_a_named_gateway() {
+    lab::run("ptp_pair", |lab| {
+        let c1 = lab.netns("c1");
+        let mut config = network(json!({}));
+        for (subnet, gateway) in [("10.1.0.0/31", "10.1.0.0"), ("fd00:1::/127", "fd00:1::")] {
+            config["ipam"]["routes"] = json!([]);
+            config["ipam"]["ranges"] = json!([[{"subnet": subnet}]]);
+            let error = ptp(lab, &config).netns(&c1).add().err(7);
+            let message =
+                format!("ptp: ipam: {subnet}: comes without a gateway, and its subnet has no address");
+            assert!(error["msg"].as_str().unwrap().starts_with(&message), "{error}");
+            config["ipam"]["ranges"] = json!([[{"subnet": subnet, "gateway": gateway}]]);
+            let call = ptp(lab, &config).netns(&c1);
+            assert_eq!(call.add().ok()["ips"][0]["gateway"], gateway);
+            assert!(c1.pings(gateway.parse().unwrap()), "{gateway}");
+            call.del().ok();
+        }
+    });
+}
+
 #[test]
 fn what_the_go_plugin_attached_is_detached() {
     lab::run("ptp_from_go", |lab| {
