@@ -10,6 +10,7 @@ mod guards;
 pub mod log;
 mod metrics;
 mod network;
+mod probe;
 pub mod request;
 mod socket;
 mod systemd;

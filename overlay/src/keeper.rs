@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use kernel::{address, error::Result, link, netlink::Netlink};
+use kernel::{address, error::Result, features, link, netlink::Netlink};
 use log::Level;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         tables,
         underlay::{self, Wanted},
     },
-    machine::{Action, DeviceSpec, Event, Machine},
+    machine::{Action, DeviceSpec, Event, Machine, offload::Checksums},
     names::NodeName,
     peer::Record,
     state::{self, Durability, LocalState, Saved},
@@ -44,6 +44,8 @@ pub enum Errand {
     Publish(Record),
     /// Let only these send to our port.
     Guard(BTreeSet<IpAddr>),
+    /// Find out whether checksums arrive there, and bring the answer.
+    Probe(Vec<IpAddr>),
     Log(Level, String),
 }
 
@@ -243,6 +245,7 @@ impl Keeper {
             Action::Guard(peers) => self.errand(Errand::Guard(peers)),
             Action::List => self.errand(Errand::List),
             Action::Publish(record) => self.errand(Errand::Publish(record)),
+            Action::Probe(peers) => self.errand(Errand::Probe(peers)),
             Action::Log(level, text) => self.errand(Errand::Log(level, text)),
         }
     }
@@ -252,6 +255,13 @@ impl Keeper {
         self.links = None;
         let index = device::ensure(&mut self.nl, &spec).map_err(|err| err.to_string())?;
         self.links = Some(tables::links(index.into(), spec.link));
+        if spec.checksums == Checksums::Software {
+            let dev = link::Dev { index, name: spec.name.clone() };
+            // What can't be helped is said; the network is worth more than its checksums.
+            if let Err(err) = features::switch_off(&dev, features::TX_CHECKSUM) {
+                self.log(Level::Error, err.to_string());
+            }
+        }
         self.spec = Some(spec);
         Ok(index.into())
     }

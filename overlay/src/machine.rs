@@ -12,6 +12,7 @@
 
 mod directory;
 mod kernel;
+pub mod offload;
 pub mod report;
 
 use std::{
@@ -22,6 +23,8 @@ use std::{
 
 use ipnetwork::IpNetwork;
 use log::Level;
+
+use offload::{Checksums, Probed, Probing};
 
 use crate::{
     definition::Definition,
@@ -61,6 +64,8 @@ pub enum Event {
     Standing(Standing),
     /// Somebody says that the peers held back are really gone.
     Confirm,
+    /// The answer to [`Action::Probe`].
+    Probed(Probed),
     /// The deadline passed, or somebody wants to know.
     Wake,
 }
@@ -128,6 +133,8 @@ pub enum Action {
     List,
     /// What the directory shall say of us.
     Publish(Record),
+    /// Find out whether checksums arrive at these addresses of peers, behind the tunnel; answered by [`Event::Probed`].
+    Probe(Vec<IpAddr>),
     Log(Level, String),
 }
 
@@ -142,6 +149,7 @@ pub struct DeviceSpec {
     pub link: u32,
     pub mac: MacText,
     pub mtu: Mtu,
+    pub checksums: Checksums,
     /// Host addresses, one for each subnet.
     pub addresses: Vec<IpNetwork>,
 }
@@ -169,6 +177,8 @@ pub struct Machine {
     doubtful: bool,
     /// The whole directory was read since the peers were last judged.
     fresh: bool,
+    checksums: Checksums,
+    probing: Probing,
     timers: Timers,
     told: Told,
     counters: Counters,
@@ -242,6 +252,8 @@ impl Machine {
             brake: Brake::default(),
             doubtful: true,
             fresh: false,
+            checksums: Checksums::default(),
+            probing: Probing::default(),
             timers: Timers { resync: Some(now + RESYNC), backoff: FIRST_BACKOFF, ..Timers::default() },
             told: Told::default(),
             counters: Counters::default(),
@@ -263,6 +275,7 @@ impl Machine {
             Event::Directory(update) => self.informed_by(update, now, &mut actions),
             Event::Standing(standing) => self.standing_is(standing, now, &mut actions),
             Event::Confirm => self.confirmed(now),
+            Event::Probed(found) => self.probed(found, now, &mut actions),
             Event::Wake => {}
         }
         self.due(now, &mut actions);
@@ -273,7 +286,7 @@ impl Machine {
     pub fn deadline(&self) -> Option<Instant> {
         let Timers { reconcile, resync, snapshot, asked_about, .. } = &self.timers;
         let brake = self.brake.deadline().filter(|until| asked_about.is_none_or(|asked| asked < *until));
-        [*reconcile, *resync, *snapshot, brake].into_iter().flatten().min()
+        [*reconcile, *resync, *snapshot, brake, self.probing.at].into_iter().flatten().min()
     }
 
     fn dirty(&mut self, now: Instant) {
@@ -306,6 +319,7 @@ impl Machine {
             self.timers.saved = Some(now);
             self.save(actions);
         }
+        self.probe_if_due(now, actions);
         if self.timers.reconcile.is_some_and(|at| at <= now) && !self.asked {
             self.timers.reconcile = None;
             self.reconcile(now, actions);
@@ -340,6 +354,9 @@ impl Machine {
         let changes = diff::diff(&self.desired, actual);
         if !changes.is_empty() {
             self.asked = true;
+            if self.probing.at.is_none() {
+                self.probe_soon(now);
+            }
             self.assume(&changes);
             actions.push(Action::Write(changes));
         }
@@ -367,6 +384,7 @@ impl Machine {
             link: underlay.index,
             mac: self.mac(),
             mtu,
+            checksums: self.checksums,
             addresses: desired::device_addresses(self.standing.subnets()).collect(),
         })
     }

@@ -117,6 +117,11 @@ impl Cluster {
         &self.hosts[usize::from(number) - 1]
     }
 
+    /// What stands for the switch: bridge `switch0`, ports `port1`, `port2`, ...
+    pub fn switch(&self) -> &Holder {
+        &self.switch
+    }
+
     /// The host of that name.
     pub fn named(&self, name: &str) -> anyhow::Result<&Holder> {
         self.hosts.iter().find(|host| host.name == name).with_context(|| format!("no host {name:?}"))
@@ -299,6 +304,12 @@ impl Holder {
             .spawn()
             .with_context(|| format!("start {} on {}", argv.join(" "), self.name))?;
         Ok(child)
+    }
+
+    /// Its network namespace, for work from this process.
+    pub fn ns(&self) -> anyhow::Result<ns::Ns> {
+        let path = PathBuf::from(format!("/proc/{}/ns/net", self.pid));
+        ns::Ns::open(&self.name, &path).with_context(|| format!("open the namespace of {}", self.name))
     }
 
     /// A file of the host as this process can open it.

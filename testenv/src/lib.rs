@@ -18,4 +18,5 @@ mod sctp;
 pub mod skip;
 pub mod snapshot;
 pub mod wait;
+pub mod wire;
 mod wiring;

@@ -15,7 +15,7 @@ use overlay::{
     config,
     directory::r#static,
     keeper::Dirs,
-    machine::report::Status,
+    machine::{offload::Checksums, report::Status},
     names::NodeName,
     state::Standing,
 };
@@ -133,7 +133,7 @@ fn table(statuses: &[Status]) -> Reply {
                 "PEERS",
                 "STATE",
             ],
-            wide: &["OBJECTS", "REFUSED", "HELD", "REPAIRS"],
+            wide: &["OBJECTS", "REFUSED", "HELD", "REPAIRS", "CHECKSUMS"],
             rows: statuses.iter().map(cells).collect(),
         },
     }
@@ -154,6 +154,10 @@ fn cells(status: &Status) -> Vec<String> {
         status.refused.len().to_string(),
         status.held.to_string(),
         status.counters.repairs.to_string(),
+        match status.checksums {
+            Checksums::Offloaded => "offloaded".into(),
+            Checksums::Software => "software".into(),
+        },
     ]
 }
 

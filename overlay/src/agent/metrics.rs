@@ -17,7 +17,10 @@ use tokio::{
 };
 
 use super::{network::Ask, request};
-use crate::{machine::report::Status, state::Standing};
+use crate::{
+    machine::{offload::Checksums, report::Status},
+    state::Standing,
+};
 
 pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("listen on {address} for metrics"))
@@ -76,7 +79,7 @@ async fn statuses(networks: &[mpsc::Sender<Ask>]) -> Vec<Status> {
 /// One metric: its name, what it says, its kind and its value for a network.
 type Metric = (&'static str, &'static str, &'static str, fn(&Status) -> u64);
 
-const METRICS: [Metric; 14] = [
+const METRICS: [Metric; 15] = [
     ("peers", "Hosts that are programmed.", "gauge", |s| count(s.peers)),
     ("peers_refused", "Records that are not used.", "gauge", |s| count(s.refused.len())),
     ("peers_held", "Peers gone from the directory and kept until confirmed.", "gauge", |s| count(s.held)),
@@ -88,6 +91,12 @@ const METRICS: [Metric; 14] = [
     }),
     ("directory_up", "1 while the directory is followed.", "gauge", |s| (s.directory == "following").into()),
     ("mtu_bytes", "MTU of the device.", "gauge", |s| s.mtu.unwrap_or_default().into()),
+    (
+        "checksum_offload",
+        "1 unless the kernel writes checksums, since the device's do not arrive.",
+        "gauge",
+        |s| (s.checksums == Checksums::Offloaded).into(),
+    ),
     ("changes_total", "Kernel objects written or removed.", "counter", |s| s.counters.changes),
     ("failures_total", "Of these, refused by the kernel.", "counter", |s| s.counters.failures),
     ("repairs_total", "Changes by others that were noticed.", "counter", |s| s.counters.repairs),

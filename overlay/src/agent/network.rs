@@ -13,6 +13,7 @@ use tokio::{
 use super::{
     follow::{Command, Follower, News},
     guards::Guards,
+    probe::probe,
     request::{Answer, Request},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     directory::{Directory, Listing, etcd::Etcd, r#static::Static},
     host::underlay::Wanted,
     keeper::{Dirs, Errand, Keeper},
-    machine::{Event, Update},
+    machine::{Event, Update, offload::Probed},
     names::NodeName,
     readiness,
     state::{self, Saved},
@@ -39,6 +40,7 @@ pub(super) struct Task {
     network: NetworkConfig,
     guards: Rc<RefCell<Guards>>,
     asked: mpsc::Receiver<Ask>,
+    probed: (mpsc::Sender<Probed>, mpsc::Receiver<Probed>),
 }
 
 /// What the directory's task and this one say to each other.
@@ -62,7 +64,7 @@ impl Task {
         asked: mpsc::Receiver<Ask>,
     ) -> Self {
         let dirs = Dirs { run: config.run.clone(), lib: config.lib.clone() };
-        Self { node: config.node.clone(), dirs, network, guards, asked }
+        Self { node: config.node.clone(), dirs, network, guards, asked, probed: mpsc::channel(QUEUE) }
     }
 
     /// Never ends; starts anew after what can't be helped.
@@ -155,6 +157,11 @@ impl Task {
                     // Whoever asked may be gone.
                     let _ = ask.reply.send(answer);
                 }
+                Some(found) = self.probed.1.recv() => {
+                    if let Some(kept) = &mut kept {
+                        kept.handle(Event::Probed(found));
+                    }
+                }
                 ready = readable(&kept) => {
                     ready?;
                     if let Some(kept) = &mut kept {
@@ -212,6 +219,11 @@ impl Task {
                     self.guards.borrow_mut().set(kept.keeper.machine().definition(), &peers)
                 }
                 // The directory's task reads its line even while it waits for the directory.
+                Errand::Probe(peers) => {
+                    let tell = self.probed.0.clone();
+                    // The network may be gone by the time of the answer.
+                    tokio::task::spawn_local(async move { tell.send(probe(peers).await).await.ok() });
+                }
                 Errand::List => drop(commands.send(Command::List).await),
                 Errand::Publish(record) => drop(commands.send(Command::Publish(record)).await),
             }

@@ -15,6 +15,7 @@ impl Machine {
         // Direct routes hang on the link; the kernel drops them without a word when it goes down.
         self.actual = None;
         self.underlay = underlay;
+        self.probe_soon(now);
         self.doubt(now);
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Device, Directory, Machine};
+use super::{Counters, Device, Directory, Machine, offload::Checksums};
 use crate::{
     desired::Objects,
     diff::{self, Actual, Change},
@@ -26,6 +26,7 @@ pub struct Status {
     pub device_ready: bool,
     pub device_error: Option<String>,
     pub mtu: Option<u32>,
+    pub checksums: Checksums,
     pub underlay: Option<String>,
     pub directory: String,
     /// Why the directory is lost, and since how many seconds.
@@ -61,6 +62,7 @@ impl Machine {
             device_ready: made.is_some(),
             device_error: self.told.device_error.clone(),
             mtu: made.map(|spec| spec.mtu.into()),
+            checksums: self.checksums,
             underlay: self
                 .underlay
                 .as_ref()

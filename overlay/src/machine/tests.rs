@@ -17,6 +17,9 @@ struct World {
     saved: Option<Saved>,
     guard: BTreeSet<IpAddr>,
     published: Option<Record>,
+    probes: Vec<Vec<IpAddr>>,
+    /// What every probe finds; none ends without it.
+    probe_finds: Option<Probed>,
     lists: usize,
     dumps: usize,
     writes: Vec<usize>,
@@ -71,6 +74,8 @@ impl World {
             saved: None,
             guard: BTreeSet::new(),
             published: None,
+            probes: Vec::new(),
+            probe_finds: Some(Probed::Whole),
             lists: 0,
             dumps: 0,
             writes: Vec::new(),
@@ -141,6 +146,10 @@ impl World {
             Action::Publish(record) => {
                 self.published = Some(record);
                 None
+            }
+            Action::Probe(peers) => {
+                self.probes.push(peers);
+                self.probe_finds.map(Event::Probed)
             }
             Action::Log(_, text) => {
                 self.log.push(text);
@@ -450,4 +459,38 @@ fn a_hostile_record_is_named_once_and_harms_nobody() {
     let line = "peer record h66 refused: subnets: 10.244.2.0/24 overlaps 10.244.2.0/24 of h2";
     assert_eq!(world.log.iter().filter(|logged| *logged == line).count(), 1);
     assert_eq!(world.machine.status(world.now).refused.len(), 1);
+}
+
+#[test]
+fn checksums_that_do_not_arrive_are_the_kernels_to_write() {
+    let mut world = World::empty("");
+    world.probe_finds = Some(Probed::Unanswered);
+    world.send(Event::Underlay(Some(underlay(1500, "192.0.2.1"))));
+    world.list(1..=6);
+    world.settle();
+    assert!(world.probes.is_empty(), "a host without a subnet has no address to ask from");
+    world.send(Event::Standing(owner()));
+    world.send(Event::Underlay(Some(underlay(1400, "192.0.2.1"))));
+    world.run_until(world.now + RESYNC * 3);
+    let asked = world.probes.len();
+    assert!((5..15).contains(&asked), "asked again and again, ever more seldom: {asked}");
+    assert_eq!(
+        world.probes[0],
+        ["10.244.2.0", "10.244.3.0", "10.244.4.0"].map(|ip| ip.parse::<IpAddr>().unwrap())
+    );
+    assert_eq!(world.machine.status(world.now).checksums, Checksums::Offloaded);
+    world.probe_finds = Some(Probed::Broken { peer: "10.244.2.0".parse().unwrap() });
+    world.run_until(world.now + RESYNC * 2);
+    assert_eq!(world.probes.len(), asked + 1, "once is enough");
+    assert!(world.logged("whose checksum eth0 has to write do not arrive at 10.244.2.0"));
+    assert_eq!(world.devices.last().map(|spec| spec.checksums), Some(Checksums::Software));
+    assert_eq!(world.routes().len(), 5);
+}
+
+#[test]
+fn checksums_that_arrive_are_asked_about_once_an_hour() {
+    let mut world = World::with_peers("", 4);
+    assert_eq!(world.probes.len(), 1);
+    world.run_until(world.now + Duration::from_secs(3700));
+    assert_eq!((world.probes.len(), world.devices.len()), (2, 1));
 }

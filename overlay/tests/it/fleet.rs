@@ -138,6 +138,10 @@ impl Fleet {
         }
     }
 
+    pub(crate) fn try_talk(&self, from: (u8, &str), to: (u8, &str), ip: IpAddr) -> Result<(), String> {
+        self.fleet.talk(from, to, ip, "hello").map_err(|err| format!("{err:#}"))
+    }
+
     #[track_caller]
     pub(crate) fn in_container(&self, number: u8, container: &str, argv: &[&str]) -> String {
         self.fleet.in_container(number, container, argv).unwrap()

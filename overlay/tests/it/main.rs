@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod apply;
 #[cfg(test)]
+mod checksum;
+#[cfg(test)]
 mod claims;
 #[cfg(test)]
 mod cluster;

@@ -16,6 +16,7 @@ pub mod bridge_vlan;
 pub mod conntrack;
 pub mod error;
 pub mod fdb;
+pub mod features;
 pub mod forwarding;
 pub mod frames;
 pub mod link;

@@ -16,6 +16,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dnsmasq-base", "a DHCP server and router of a network outside"),
     ("etcd-client", "a second opinion on what hosts write into etcd, and mischief in it"),
     ("etcd-server", "the directory of an overlay of many hosts"),
+    ("ethtool", "a second opinion on offload features"),
     ("iperf3", "the overlay against a tunnel made by hand, and rates that are limited"),
     ("iproute2", "a second opinion on links, routes and rules"),
     ("iptables", "hosts whose FORWARD chain drops, and rules that Go plugins left"),

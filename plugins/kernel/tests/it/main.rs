@@ -6,6 +6,8 @@ mod addresses;
 #[cfg(test)]
 mod bridges;
 #[cfg(test)]
+mod features;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod links;
