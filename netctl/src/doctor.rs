@@ -1,5 +1,6 @@
 //! What is wrong on a node, and what mends it: rules over [`Facts`], one a code. Pure; asks and changes nothing itself.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{conf::NetworkList, facts::Facts};
@@ -21,7 +22,8 @@ pub struct Rule {
 }
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Severity {
     Error,
     Warning,
@@ -29,7 +31,7 @@ pub enum Severity {
 }
 
 /// Where it is, as far as that applies.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Spot {
     /// As `ip netns` names it; `host` is the node's own.
     pub netns: Option<String>,
@@ -42,6 +44,8 @@ pub struct Spot {
 /// Something that is wrong.
 #[derive(Debug, Clone)]
 pub struct Finding {
+    /// Where another node than the one that looks.
+    pub node: Option<String>,
     pub severity: Severity,
     pub code: &'static str,
     pub spot: Spot,
@@ -49,6 +53,18 @@ pub struct Finding {
     pub cause: String,
     pub mend: Option<Mend>,
     pub evidence: Vec<String>,
+}
+
+/// A finding on its way from the node that it is about.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Wire {
+    code: String,
+    severity: Severity,
+    spot: Spot,
+    message: String,
+    cause: String,
+    fix: Option<String>,
+    evidence: Vec<String>,
 }
 
 impl Severity {
@@ -86,6 +102,7 @@ impl Finding {
     /// An error; the code is filled in by [`examine`].
     pub fn new(spot: Spot, message: impl Into<String>, cause: impl Into<String>) -> Self {
         Self {
+            node: None,
             severity: Severity::Error,
             code: "",
             spot,
@@ -112,9 +129,24 @@ impl Finding {
         self
     }
 
+    pub fn wire(&self) -> Wire {
+        let Self { node: _, severity, code, spot, message, cause, mend, evidence } = self.clone();
+        let fix = mend.as_ref().map(Mend::command);
+        Wire { code: code.to_owned(), severity, spot, message, cause, fix, evidence }
+    }
+
+    /// What the node `node` found; nothing where it goes by other rules. Its command is to be run there.
+    pub fn of_peer(node: &str, wire: Wire) -> Option<Self> {
+        let Wire { code, severity, spot, message, cause, fix, evidence } = wire;
+        let code = rules::find(&code)?.code;
+        let (node, mend) = (Some(node.to_owned()), fix.map(Mend::ByHand));
+        Some(Self { node, severity, code, spot, message, cause, mend, evidence })
+    }
+
     /// As scripts read it.
     pub fn json(&self, node: &str) -> Value {
-        let Self { severity, code, spot, message, cause, mend, evidence } = self;
+        let Self { node: of, severity, code, spot, message, cause, mend, evidence } = self;
+        let node = of.as_deref().unwrap_or(node);
         let Spot { netns, device, file, rule } = spot;
         json!({
             "code": code, "severity": severity.word(),
@@ -126,10 +158,20 @@ impl Finding {
 
 /// Everything that the rules find, the worst first.
 pub fn examine(facts: &Facts) -> Vec<Finding> {
+    let mut findings = unsorted(facts);
+    sort(&mut findings);
+    findings
+}
+
+/// The worst first, then by code and place.
+pub fn sort(findings: &mut [Finding]) {
+    findings
+        .sort_by(|a, b| (a.severity, a.code, &a.node, &a.spot).cmp(&(b.severity, b.code, &b.node, &b.spot)));
+}
+
+fn unsorted(facts: &Facts) -> Vec<Finding> {
     let of = |rule: &Rule| {
         (rule.check)(facts).into_iter().map(|found| Finding { code: rule.code, ..found }).collect::<Vec<_>>()
     };
-    let mut findings: Vec<_> = rules::ALL.iter().flat_map(of).collect();
-    findings.sort_by(|a, b| (a.severity, a.code, &a.spot).cmp(&(b.severity, b.code, &b.spot)));
-    findings
+    rules::ALL.iter().flat_map(of).collect()
 }

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     net::IpAddr,
     path::PathBuf,
 };
@@ -10,18 +11,24 @@ use std::{
 use attach::ruleset::{plan::Rules, sweep};
 use ipam::owner::Owner;
 use kernel::{
+    conntrack::{Conntrack, Filter, Flow},
+    fdb,
     link::{Link, LinkIndex},
-    nft::Nft,
+    netlink::Netlink,
+    nft::{Nft, table::Hook},
 };
 use nix::unistd::gethostname;
 
 use self::{
+    agents::Kept,
     attachment::{Attached, join},
-    forward::Chain,
+    firewall::Chain,
     made::Made,
     network::Network,
     settings::Settings,
     space::Space,
+    trials::Trials,
+    tunnel::{Report, Tunnel},
 };
 use crate::{
     agent::place::Place,
@@ -31,14 +38,17 @@ use crate::{
     repair,
 };
 
+pub mod agents;
 pub mod attachment;
 pub mod container;
-pub mod forward;
+pub mod firewall;
 pub mod made;
 pub mod network;
 pub mod order;
 pub mod settings;
 pub mod space;
+pub mod trials;
+pub mod tunnel;
 
 /// A node at one moment.
 #[derive(Debug)]
@@ -56,6 +66,19 @@ pub struct Facts {
     pub settings: Settings,
     /// The chains that packets between interfaces pass.
     pub forward: Vec<Chain>,
+    /// Those for this host itself.
+    pub input: Vec<Chain>,
+    pub output: Vec<Chain>,
+    /// Tracked UDP.
+    pub flows: Vec<Flow>,
+    /// Of the host's bridges and tunnels.
+    pub forwarding: Vec<fdb::Entry>,
+    /// Networks of many hosts.
+    pub kept: Vec<Kept>,
+    /// This node's tunnels, then those of nodes that were asked.
+    pub reports: Vec<Report>,
+    /// Empty unless [`Facts::try_out`] was called.
+    pub trials: Trials,
     /// Where plugins are looked for.
     pub plugins: Vec<PathBuf>,
     /// What could not be looked at, and why.
@@ -66,24 +89,13 @@ impl Facts {
     /// Looks at everything. What can't be read is noted in [`Self::blind`].
     pub fn gather(node: Option<&str>, paths: &Paths) -> anyhow::Result<Self> {
         let mut blind = Vec::new();
-        let mut note = |what: &str, err: &dyn std::fmt::Display| blind.push(format!("{what}: {err}"));
-        let directory = Directory::read(&paths.conf_dir).unwrap_or_else(|err| {
-            note(&paths.conf_dir.display().to_string(), &err);
-            Directory::default()
-        });
-        let cached = Cache::new(&paths.results).list().unwrap_or_else(|err| {
-            note("result cache", &err);
-            crate::cache::Listing::default()
-        });
-        cached.unreadable.iter().for_each(|err| note("result cache", err));
-        let made = Made::all().unwrap_or_else(|err| {
-            note("attachment records", &err);
-            Vec::new()
-        });
+        let directory = told(&mut blind, &paths.conf_dir.display(), Directory::read(&paths.conf_dir));
+        let cache = Cache::new(&paths.results);
+        let cached = told(&mut blind, &"result cache", cache.list());
+        blind.extend(cached.unreadable.iter().map(|err| format!("result cache: {err}")));
+        let made = told(&mut blind, &"attachment records", Made::all());
         let networks: Vec<_> =
             directory.networks.into_iter().map(|list| Network::new(list, &paths.networks)).collect();
-        let owners = Nft::open().and_then(|mut nft| sweep::owners(&mut nft));
-        let owners = owners.map_err(|err| note("nftables", &err)).ok();
 
         let host = Space::look(Place::own()?)?;
         let paths_of_containers = cached.entries.iter().filter_map(|entry| entry.namespace());
@@ -91,36 +103,46 @@ impl Facts {
             paths_of_containers.chain(made.iter().map(|made| made.netns.as_str())).collect();
         let (others, by_path) = space::others(&host, &paths_of_containers);
         let spaces: Vec<_> = [host].into_iter().chain(others).collect();
-        let names = container::names();
-        let mut attachments = join(cached.entries, made, &spaces, &by_path, &names);
-        let cache = Cache::new(&paths.results);
+        let mut attachments = join(cached.entries, made, &spaces, &by_path, &container::names());
         for attached in &mut attachments {
             attached.file = attached.entry.as_ref().map(|_| cache.file(&attached.key).display().to_string());
         }
-        let by_key: BTreeMap<_, _> =
-            attachments.iter().enumerate().map(|(nth, it)| (it.key.clone(), nth)).collect();
-        let chained = chained::portmap::rulesets().and_then(|mut all| {
-            all.extend(chained::firewall::rulesets()?);
-            Ok(all)
-        });
-        for (key, plan) in chained.unwrap_or_else(|err| {
-            note("attachment records", &err);
-            Vec::new()
-        }) {
-            if let Some(&nth) = by_key.get(&key) {
-                attachments[nth].chained.push(plan);
-            }
-        }
-        look_for_rules(&mut attachments).unwrap_or_else(|err| note("nftables", &err));
-        let forward = Chain::all().unwrap_or_else(|err| {
-            note("nftables", &err);
-            Vec::new()
-        });
-        let settings = Settings::read(&spaces[0].links);
+        told(&mut blind, &"attachment records", look_for_plans(&mut attachments));
+        told(&mut blind, &"nftables", look_for_rules(&mut attachments));
+        let owners = Nft::open().and_then(|mut nft| sweep::owners(&mut nft)).map(Some);
+        let reports = told(&mut blind, &"tunnels", Tunnel::all(&spaces[0]));
         let node = node.map_or_else(host_name, str::to_owned);
-        let plugins = paths.plugins.clone();
-        let broken = directory.broken;
-        Ok(Self { node, networks, broken, attachments, spaces, owners, settings, forward, plugins, blind })
+        Ok(Self {
+            reports: vec![Report { node: node.clone(), tunnels: reports, ..Report::default() }],
+            node,
+            networks,
+            broken: directory.broken,
+            attachments,
+            owners: told(&mut blind, &"nftables", owners),
+            settings: Settings::read(&spaces[0].links),
+            forward: told(&mut blind, &"nftables", Chain::all(Hook::Forward)),
+            input: told(&mut blind, &"nftables", Chain::all(Hook::Input)),
+            output: told(&mut blind, &"nftables", Chain::all(Hook::Output)),
+            flows: told(&mut blind, &"connections", datagrams()),
+            forwarding: told(
+                &mut blind,
+                &"forwarding tables",
+                Netlink::open().and_then(|mut it| fdb::list_all(&mut it)),
+            ),
+            kept: told(&mut blind, &"overlay", agents::all()),
+            spaces,
+            trials: Trials::default(),
+            plugins: paths.plugins.clone(),
+            blind,
+        })
+    }
+
+    /// Sends what only shows when it is tried.
+    pub fn try_out(&mut self) {
+        self.trials = Trials::new(self);
+        self.blind.append(&mut self.trials.blind);
+        let (trials, bad_checksums) = trials::tunnels(&self.spaces[0].place, &self.reports[0].tunnels);
+        self.reports[0] = Report { trials, bad_checksums, ..self.reports[0].clone() };
     }
 
     /// The node's own namespace.
@@ -212,6 +234,31 @@ impl Facts {
         let names: BTreeSet<_> = configured.chain(noted).collect();
         names.into_iter().filter_map(|name| self.host().link(name)).map(|link| link.index).collect()
     }
+}
+
+/// The value, or a note of why there is none.
+fn told<T: Default, E: Display>(blind: &mut Vec<String>, what: &dyn Display, result: Result<T, E>) -> T {
+    result.unwrap_or_else(|err| {
+        blind.push(format!("{what}: {err}"));
+        T::default()
+    })
+}
+
+fn datagrams() -> kernel::error::Result<Vec<Flow>> {
+    const UDP: u8 = 17;
+    Conntrack::open()?.list(&Filter { protocol: Some(UDP), ..Filter::default() })
+}
+
+/// What portmap and firewall have for each attachment.
+fn look_for_plans(attachments: &mut [Attached]) -> Result<(), attach::record::Error> {
+    let by_key: BTreeMap<_, _> =
+        attachments.iter().enumerate().map(|(nth, it)| (it.key.clone(), nth)).collect();
+    for (key, plan) in chained::portmap::rulesets()?.into_iter().chain(chained::firewall::rulesets()?) {
+        if let Some(&nth) = by_key.get(&key) {
+            attachments[nth].chained.push(plan);
+        }
+    }
+    Ok(())
 }
 
 /// What each attachment lacks in the suite's tables.

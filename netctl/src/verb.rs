@@ -6,10 +6,7 @@ use std::{
 };
 
 use crate::{
-    agent::{
-        node::Peer,
-        place::{Containers, Unnamed},
-    },
+    agent::{known::Known, node::Peer, place::Containers},
     exit::Failure,
     facts::Facts,
     output::Format,
@@ -51,15 +48,20 @@ impl Context {
     /// Everything there is to know of this node. What could not be looked at is said on standard error.
     pub fn facts(&self) -> Result<Facts, Failure> {
         let facts = Facts::gather(self.node.as_deref(), &self.paths)?;
-        for what in facts.blind.iter().filter(|_| !self.quiet) {
+        self.warn(&facts.blind);
+        Ok(facts)
+    }
+
+    /// Says what could not be looked at.
+    pub fn warn(&self, blind: &[String]) {
+        for what in blind.iter().filter(|_| !self.quiet) {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(stderr(), "{} {what}", self.style.warning());
         }
-        Ok(facts)
     }
 
     /// What names this node's containers.
     pub fn containers(&self) -> Arc<dyn Containers> {
-        Arc::new(Unnamed)
+        Arc::new(Known::new(self.node.clone(), self.paths.clone()))
     }
 }

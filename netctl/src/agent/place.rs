@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use kernel::{
     address,
     link::{self, Link},
@@ -22,6 +22,9 @@ use netlink_packet_route::{
     nsid::{NsidAttribute, NsidMessage},
 };
 use serde::{Deserialize, Serialize};
+
+use super::protocol::Examined;
+use crate::verb::ps::Row;
 
 /// A network namespace of this node, by the name that people use and the path that opens it here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,6 +50,16 @@ pub trait Containers: Send + Sync {
 
     /// The namespaces of all containers.
     fn all(&self) -> Vec<Place>;
+
+    /// What is attached to networks here.
+    fn attachments(&self) -> anyhow::Result<Vec<Row>> {
+        bail!("this agent knows no attachments")
+    }
+
+    /// What is wrong on this node by itself, and its tunnels.
+    fn examine(&self) -> anyhow::Result<Examined> {
+        bail!("this agent knows no attachments")
+    }
 }
 
 /// No container has a name: namespaces are found by path, process and address only.

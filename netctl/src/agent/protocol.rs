@@ -6,7 +6,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{hex, place::Place};
-use crate::trace::{counters::Counters, probe::Protocol};
+use crate::{
+    doctor::Wire,
+    facts::tunnel,
+    trace::{counters::Counters, probe::Protocol},
+    verb::ps::Row,
+};
 
 /// Raised when an old agent would misunderstand.
 pub const VERSION: u32 = 1;
@@ -38,6 +43,10 @@ pub enum Request {
     Send(SendProbes),
     /// Report every dropped packet; in all namespaces of the node when none are named.
     WatchDrops { places: Option<Vec<Place>>, foreign: Vec<u32> },
+    /// What is attached to networks?
+    Attachments,
+    /// What is wrong?
+    Examine,
     /// Report every packet of these namespaces.
     Capture { places: Vec<CapturePlace>, filter: String, snaplen: u32 },
 }
@@ -117,6 +126,17 @@ pub enum Reply {
     Started {
         limits: Vec<String>,
     },
+    Attachments(Vec<Row>),
+    Examined(Box<Examined>),
+}
+
+/// What is wrong on a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Examined {
+    pub report: tunnel::Report,
+    pub findings: Vec<Wire>,
+    /// What could not be looked at, and why.
+    pub blind: Vec<String>,
 }
 
 /// Something that happened on a node.

@@ -118,6 +118,8 @@ impl Session {
                 let work: Work = Box::new(move |stop, emit| Ok(watch.run(stop, emit)?));
                 Ok((Reply::Started { limits: Vec::new() }, Some(work)))
             }
+            Request::Attachments => nothing_more(Reply::Attachments(self.containers.attachments()?)),
+            Request::Examine => nothing_more(Reply::Examined(Box::new(self.containers.examine()?))),
             Request::Capture { places, filter, snaplen } => {
                 let recorder = Recorder::open(places, filter.parse()?, snaplen)?;
                 let work: Work = Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?));

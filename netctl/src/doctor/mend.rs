@@ -5,10 +5,20 @@ use std::{fmt::Write, net::IpAddr, path::PathBuf};
 use anyhow::{Context as _, anyhow};
 use cni::names::Attachment;
 use ipam::{owner::Owner, store::Store};
-use kernel::{bridge::PortOptions, link, netlink::Netlink, sysctl};
+use kernel::{
+    bridge::PortOptions,
+    conntrack::{Conntrack, Ends, Flow},
+    fdb::{self, Entry, Table},
+    link,
+    mac::MacAddr,
+    neighbour,
+    netlink::Netlink,
+    sysctl,
+};
 
 use crate::{
-    cache::{Cache, Entry},
+    agent::place::{HOST, Place},
+    cache::{self, Cache},
     conf,
     facts::Facts,
     paths::Paths,
@@ -32,6 +42,12 @@ pub enum Mend {
     Detach { attachment: Attachment },
     /// The elements in the suite's tables.
     Rules,
+    /// A connection that goes to a former place.
+    Forget { flow: Flow },
+    /// A fixed entry of a bridge's forwarding table.
+    Entry { port: String, mac: MacAddr, vlan: Option<u16> },
+    /// An entry of a neighbour table, which the kernel makes anew.
+    Neighbour { place: Place, device: String, address: IpAddr },
     /// It takes a decision that nobody should take for the user.
     ByHand(String),
 }
@@ -55,6 +71,21 @@ impl Mend {
                 format!("netctl exec del {network} id:{container} --ifname {ifname}")
             }
             Self::Rules => "netctl repair --yes".to_owned(),
+            Self::Forget { flow } => {
+                let Ends { source, destination, source_port, destination_port } = flow.original;
+                format!(
+                    "conntrack -D -p udp -s {source} -d {destination} --sport {source_port} --dport {destination_port}"
+                )
+            }
+            Self::Entry { port, mac, vlan } => {
+                let vlan = vlan.map(|vlan| format!(" vlan {vlan}")).unwrap_or_default();
+                format!("bridge fdb del {mac} dev {port} master{vlan}")
+            }
+            Self::Neighbour { place, device, address } => {
+                let inside = format!("nsenter --net={} ", place.path.display());
+                let inside = if place.name == HOST { String::new() } else { inside };
+                format!("{inside}ip neigh del {address} dev {device}")
+            }
             Self::ByHand(command) => command.clone(),
         }
     }
@@ -85,6 +116,18 @@ impl Mend {
             Self::Release { network, addresses } => release(facts, network, addresses).map(drop),
             Self::Detach { attachment } => detach(facts, attachment, paths),
             Self::Rules => crate::repair::rules(facts).map(drop),
+            Self::Forget { flow } => Ok(Conntrack::open()?.forget(flow).map(drop)?),
+            Self::Entry { port, mac, vlan } => {
+                let mut netlink = Netlink::open()?;
+                let (link, table) = (link::by_name(&mut netlink, port)?.index, Table::Master);
+                let entry = Entry { link, mac: *mac, table, remote: None, vlan: *vlan, permanent: true };
+                Ok(netlink.execute(fdb::remove(&entry))?)
+            }
+            Self::Neighbour { place, device, address } => {
+                let mut netlink = place.run(Netlink::open)??;
+                let device = link::by_name(&mut netlink, device)?.index;
+                Ok(netlink.execute(neighbour::remove(device, *address))?)
+            }
             Self::ByHand(command) => Err(anyhow!("{command} is for you to run")),
         }
     }
@@ -112,7 +155,7 @@ pub fn release(facts: &Facts, network: &str, addresses: &[IpAddr]) -> anyhow::Re
 /// DEL with the configuration of the network, or where that is gone with that of the ADD.
 fn detach(facts: &Facts, attachment: &Attachment, paths: &Paths) -> anyhow::Result<()> {
     let found = facts.attachments.iter().find(|it| it.key == *attachment);
-    let entry = found.and_then(|found| found.entry.clone()).unwrap_or_else(|| Entry {
+    let entry = found.and_then(|found| found.entry.clone()).unwrap_or_else(|| cache::Entry {
         attachment: attachment.clone(),
         netns: None,
         config: Vec::new(),

@@ -3,21 +3,33 @@
 use super::Rule;
 
 mod addresses;
+mod agents;
 mod attachments;
 mod configuration;
+mod flows;
 mod host;
+mod names;
+mod neighbours;
 mod routes;
+mod tunnels;
 
 /// In the order of their codes.
 pub const ALL: &[Rule] = &[
+    agents::AGENT_DOWN,
     host::BR_NETFILTER_OFF,
     host::BRIDGE_ADDR_MISMATCH,
     attachments::BRIDGE_PORT_MISSING,
     configuration::CONFIG_INVALID,
+    flows::CONNTRACK_STALE,
     routes::CONTAINER_NO_DEFAULT_ROUTE,
+    agents::DIRECTORY_UNREACHABLE,
+    names::DNS_BLOCKED,
+    names::DNS_UNSERVED,
     addresses::DUP_IP,
     addresses::DUP_MAC,
+    tunnels::FDB_STALE,
     host::FORWARD_DROP,
+    flows::HAIRPIN_NO_MASQ,
     attachments::HAIRPIN_OFF,
     host::IP_FORWARD_OFF,
     addresses::IPAM_EXHAUSTED,
@@ -25,14 +37,31 @@ pub const ALL: &[Rule] = &[
     host::MACVLAN_HOST_ISOLATION,
     attachments::MASQ_MISSING,
     attachments::MTU_BLACKHOLE,
+    tunnels::NEIGH_STALE,
     attachments::NETNS_LEAK,
     configuration::PLUGIN_MISSING,
+    flows::PMTUD_BLACKHOLE,
     attachments::PORTMAP_MISSING,
     routes::ROUTE_MISSING,
     routes::RP_FILTER,
     attachments::STALE_ATTACHMENT,
     addresses::SUBNET_OVERLAP,
+    tunnels::VNI_MISMATCH,
+    tunnels::VTEP_MAC_MISMATCH,
+    tunnels::VXLAN_BAD_CSUM,
+    tunnels::VXLAN_PATH_BLOCKED,
+    tunnels::VXLAN_PORT_BLOCKED,
+    tunnels::VXLAN_PORT_CONFLICT,
+    tunnels::VXLAN_PORT_MISMATCH,
 ];
+
+/// The command that takes back what stops packets, as [`crate::facts::firewall::Chain::stops`] names it.
+fn undo(rule: &str) -> String {
+    match rule.strip_suffix(" policy") {
+        Some(chain) => format!("nft chain {chain} '{{ policy accept; }}'"),
+        None => format!("nft delete rule {rule}"),
+    }
+}
 
 /// The rule of that code.
 pub fn find(code: &str) -> Option<&'static Rule> {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use attach::ruleset::plan::Plan;
 use cni::{names::Attachment, result::AddResult};
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{ByPath, Facts, container::Names, made::Made, order::Natural, space::Space};
@@ -39,10 +40,13 @@ pub struct Attached {
 }
 
 /// A port of the host that leads to a container.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
+    #[serde(rename = "hostIP")]
     pub host_ip: Option<String>,
+    #[serde(rename = "hostPort")]
     pub host: u16,
+    #[serde(rename = "containerPort")]
     pub container: u16,
     /// In lower case.
     pub protocol: String,

@@ -10,6 +10,7 @@ use ipnetwork::IpNetwork;
 use kernel::{
     address::{self, Address},
     link::{self, Link, LinkIndex},
+    neighbour::{self, Neighbour},
     netlink::Netlink,
     netns::Netns,
     route::{self, Family, Filter, Route, TABLE_MAIN},
@@ -26,6 +27,8 @@ pub struct Space {
     pub addresses: Vec<Address>,
     /// Of the main table.
     pub routes: Vec<Route>,
+    /// Which MAC address an IP address has, where that is known.
+    pub neighbours: Vec<Neighbour>,
     /// Positions among the links: a host has as many as it has containers.
     by_index: BTreeMap<LinkIndex, usize>,
 }
@@ -40,8 +43,9 @@ impl Space {
         let addresses = address::list_all(&mut netlink)?;
         let mut routes = route::list(&mut netlink, Family::V4, main)?;
         routes.extend(route::list(&mut netlink, Family::V6, main)?);
+        let neighbours = neighbour::list(&mut netlink, None)?;
         let by_index = links.iter().enumerate().map(|(nth, link)| (link.index, nth)).collect();
-        Ok(Self { place, links, addresses, routes, by_index })
+        Ok(Self { place, links, addresses, routes, neighbours, by_index })
     }
 
     pub fn link(&self, name: &str) -> Option<&Link> {

@@ -8,9 +8,13 @@ use std::{
 use clap::Args;
 
 use crate::{
-    doctor::{Finding, Severity, Spot, examine, rules},
+    agent::{
+        peers::Asked,
+        protocol::{Examined, Reply, Request},
+    },
+    doctor::{self, Finding, Severity, Spot, examine, rules},
     exit::{Exit, Failure},
-    facts::Facts,
+    facts::{Facts, tunnel::Report},
     output::{self, Format},
     verb::Context,
 };
@@ -29,6 +33,9 @@ pub struct Doctor {
     /// Only these codes
     #[arg(long, value_name = "CODE", value_delimiter = ',')]
     only: Vec<String>,
+    /// Send nothing: leaves out what only shows when it is tried (tunnels, name servers, packets of full size)
+    #[arg(long)]
+    passive: bool,
 }
 
 pub fn run(doctor: &Doctor, context: &Context) -> Result<Exit, Failure> {
@@ -37,8 +44,8 @@ pub fn run(doctor: &Doctor, context: &Context) -> Result<Exit, Failure> {
     }
     let wanted = |found: &Finding| doctor.only.is_empty() || doctor.only.iter().any(|it| it == found.code);
     let look = || -> Result<(Facts, Vec<Finding>), Failure> {
-        let facts = context.facts()?;
-        let findings = examine(&facts).into_iter().filter(wanted).collect();
+        let (facts, mut findings) = examine_all(doctor, context)?;
+        findings.retain(wanted);
         Ok((facts, findings))
     };
     let (facts, findings) = look()?;
@@ -53,6 +60,30 @@ pub fn run(doctor: &Doctor, context: &Context) -> Result<Exit, Failure> {
         (false, false) => Exit::Partial,
         (false, true) => Exit::Fine,
     })
+}
+
+/// This node and its peers.
+fn examine_all(doctor: &Doctor, context: &Context) -> Result<(Facts, Vec<Finding>), Failure> {
+    let asked = Asked::new(&context.peers, &Request::Examine);
+    let mut facts = Facts::gather(context.node.as_deref(), &context.paths)?;
+    if !doctor.passive {
+        facts.try_out();
+    }
+    let (replies, failed) = asked.replies();
+    facts.blind.extend(failed);
+    let mut theirs = Vec::new();
+    for (node, reply) in replies {
+        let Reply::Examined(examined) = reply else { continue };
+        let Examined { report, findings, blind } = *examined;
+        facts.reports.push(Report { node: node.clone(), ..report });
+        facts.blind.extend(blind.into_iter().map(|what| format!("{node}: {what}")));
+        theirs.extend(findings.into_iter().filter_map(|wire| Finding::of_peer(&node, wire)));
+    }
+    context.warn(&facts.blind);
+    let mut findings = examine(&facts);
+    findings.append(&mut theirs);
+    doctor::sort(&mut findings);
+    Ok((facts, findings))
 }
 
 /// Mends the findings, or without `yes` says how; whether anything was done.
@@ -97,7 +128,7 @@ fn text(facts: &Facts, findings: &[Finding]) -> String {
     let mut text = format!(
         "checked {} rules on {}: {}, {}\n",
         rules::ALL.len(),
-        facts.node,
+        facts.reports.iter().map(|report| report.node.as_str()).collect::<Vec<_>>().join(", "),
         count(Severity::Error, "error"),
         count(Severity::Warning, "warning")
     );
@@ -108,7 +139,7 @@ fn text(facts: &Facts, findings: &[Finding]) -> String {
             "{}[{}] {}{place}: {}",
             found.severity.word(),
             found.code,
-            facts.node,
+            found.node.as_ref().unwrap_or(&facts.node),
             found.message
         );
         let _ = writeln!(text, "   cause: {}", found.cause);
@@ -133,6 +164,7 @@ Examples:
   netctl doctor
   netctl doctor --fix          what it would do
   netctl doctor --fix --yes
+  netctl doctor --peer n2='ssh root@n2 netctl agent --stdio'
   netctl doctor --only ipam-leak,stale-attachment -o json
 
 Exit status: 0 nothing is wrong, 1 something is, 2 usage, 3 could not look, 4 nothing found, but not everything could be looked at";

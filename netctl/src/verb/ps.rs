@@ -3,9 +3,14 @@
 use clap::Args;
 use ipnetwork::IpNetwork;
 use kernel::link::Link;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    agent::{
+        peers::Asked,
+        protocol::{Reply as Answer, Request},
+    },
     exit::{Exit, Failure},
     facts::{
         Facts,
@@ -27,15 +32,27 @@ pub struct Ps {
 }
 
 pub fn run(ps: &Ps, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
+    let asked = Asked::new(&context.peers, &Request::Attachments);
+    let mut rows = rows(&context.facts()?);
+    let (replies, failed) = asked.replies();
+    context.warn(&failed);
+    for (node, reply) in replies {
+        let Answer::Attachments(theirs) = reply else { continue };
+        rows.extend(theirs.into_iter().map(|row| Row { node: node.clone(), ..row }));
+    }
     let wanted = |network: Option<&str>| {
         ps.networks.is_empty() || network.is_some_and(|it| ps.networks.iter().any(|name| name == it))
     };
-    let attached = facts.attachments.iter().map(|attached| Row::of(&facts, attached));
-    let orphans = facts.orphans().into_iter().map(|(link, inside)| Row::orphan(&facts, link, inside));
-    let rows: Vec<_> = attached.chain(orphans).filter(|row| wanted(row.network.as_deref())).collect();
+    rows.retain(|row| wanted(row.network.as_deref()));
     reply(&rows).write(context.format);
-    Ok(Exit::Fine)
+    Ok(if failed.is_empty() { Exit::Fine } else { Exit::Partial })
+}
+
+/// Of one node: its attachments, then what belongs to none.
+pub fn rows(facts: &Facts) -> Vec<Row> {
+    let attached = facts.attachments.iter().map(|attached| Row::of(facts, attached));
+    let orphans = facts.orphans().into_iter().map(|(link, inside)| Row::orphan(facts, link, inside));
+    attached.chain(orphans).collect()
 }
 
 pub(super) fn reply(rows: &[Row]) -> Reply {
@@ -63,21 +80,25 @@ pub(super) fn reply(rows: &[Row]) -> Reply {
 }
 
 /// A line of `ps`.
-pub(super) struct Row {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
     node: String,
     container: Option<String>,
     id: Option<String>,
     pub(super) network: Option<String>,
     ifname: String,
+    #[serde(rename = "ips")]
     addresses: Vec<IpNetwork>,
     mac: Option<String>,
     mtu: Option<u32>,
+    #[serde(rename = "hostInterface")]
     host_link: Option<String>,
     bridge: Option<String>,
     ports: Vec<Port>,
     netns: Option<String>,
     plugin: Option<String>,
-    state: &'static str,
+    state: String,
 }
 
 impl Row {
@@ -105,7 +126,7 @@ impl Row {
             ports: attached.ports(),
             netns: attached.netns.clone(),
             plugin: network.map(|network| network.driver.clone()),
-            state: state(facts, attached),
+            state: state(facts, attached).to_owned(),
         }
     }
 
@@ -124,7 +145,7 @@ impl Row {
             ports: Vec::new(),
             netns: inside.map(|(space, _)| space.place.path.display().to_string()),
             plugin: None,
-            state: "orphan",
+            state: "orphan".to_owned(),
         }
     }
 
@@ -136,17 +157,7 @@ impl Row {
     }
 
     pub(super) fn json(&self) -> Value {
-        let ports = self.ports.iter().map(|port| {
-            let Port { host_ip, host, container, protocol } = port;
-            json!({"hostIP": host_ip, "hostPort": host, "containerPort": container, "protocol": protocol})
-        });
-        let addresses = self.addresses.iter().map(ToString::to_string);
-        json!({
-            "node": self.node, "container": self.container, "id": self.id, "network": self.network,
-            "ifname": self.ifname, "ips": addresses.collect::<Vec<_>>(), "mac": self.mac, "mtu": self.mtu,
-            "hostInterface": self.host_link, "bridge": self.bridge, "ports": ports.collect::<Vec<_>>(),
-            "netns": self.netns, "plugin": self.plugin, "state": self.state,
-        })
+        json!(self)
     }
 
     fn cells(&self) -> Vec<String> {
@@ -166,7 +177,7 @@ impl Row {
             or_empty(&self.host_link),
             or_empty(&self.bridge),
             joined(ports.collect()),
-            self.state.to_owned(),
+            self.state.clone(),
             or_empty(&self.id),
             or_empty(&self.netns),
             self.mtu.map(|mtu| mtu.to_string()).unwrap_or_default(),
@@ -201,5 +212,6 @@ Examples:
   netctl ps
   netctl ps mynet -o wide
   netctl ps -o json
+  netctl ps --peer n2='ssh root@n2 netctl agent --stdio'
 
 STATE: ok, netns-gone, no-interface, down, no-address, orphan (a port without an attachment), unknown";

@@ -8,3 +8,4 @@ mod overlay;
 mod protocol;
 mod scene;
 mod see;
+mod wire;

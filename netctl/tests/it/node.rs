@@ -60,6 +60,50 @@ impl Node {
     }
 }
 
+/// What the doctor says.
+impl Node {
+    pub(crate) fn findings(&self) -> Vec<Value> {
+        self.items("doctor --node n1", "Findings")
+    }
+
+    #[track_caller]
+    pub(crate) fn is_healthy(&self) {
+        let said = self.scene.netctl("doctor");
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        assert_eq!(self.findings(), Vec::<Value>::new());
+    }
+
+    /// The finding of that code is at these places, and it is the only one that is no mere information.
+    #[track_caller]
+    pub(crate) fn finds(&self, code: &str, place: &Value) -> Value {
+        let findings = self.findings();
+        let mut bad: Vec<_> = findings.iter().filter(|found| found["severity"] != "info").collect();
+        if bad.is_empty() {
+            bad = findings.iter().collect();
+        }
+        assert_eq!(bad.len(), 1, "{findings:#?}");
+        assert_eq!(bad[0]["code"], code, "{findings:#?}");
+        assert_eq!(bad[0]["where"]["node"], "n1");
+        for (key, expected) in place.as_object().expect("an object") {
+            assert_eq!(&bad[0]["where"][key], expected, "{:#}", bad[0]);
+        }
+        bad[0].clone()
+    }
+
+    #[track_caller]
+    pub(crate) fn fix(&self) {
+        let said = self.scene.netctl("doctor --fix --yes");
+        assert_eq!(said.code, Some(0), "{said:#?}");
+        self.is_healthy();
+    }
+
+    pub(crate) fn host_link(&self, container: &str) -> String {
+        let items = self.items("ps", "Attachments");
+        let item = items.iter().find(|item| item["container"] == container).expect("it is attached");
+        item["hostInterface"].as_str().expect("a veth").to_owned()
+    }
+}
+
 pub(crate) fn bridged() -> Value {
     json!({"name": "ovl", "cniVersion": "1.1.0", "plugins": [
         {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "ipam": {

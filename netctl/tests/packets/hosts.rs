@@ -33,13 +33,7 @@ impl Hosts {
         for number in 1..=3 {
             all.build_host(number);
         }
-        for (from, to) in [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)] {
-            let mac = format!("02:42:00:00:00:0{to}");
-            let host = all.host(from);
-            words(host, &format!("ip route add 10.244.{to}.0/24 via 10.244.{to}.0 dev ovl onlink"));
-            words(host, &format!("ip neigh add 10.244.{to}.0 lladdr {mac} dev ovl nud permanent"));
-            words(host, &format!("bridge fdb append {mac} dev ovl dst 192.0.2.{to}"));
-        }
+        (1..=3).for_each(|number| all.connect(number));
         // Neighbours learn of each other once, so that a probe changes nothing.
         for (from, to) in [(1, 2_u8), (2, 3), (3, 1)] {
             assert!(all.container(from).pings([10, 244, to, 10].into()));
@@ -65,10 +59,28 @@ impl Hosts {
         let third = u8::try_from(number).expect("three hosts");
         container.add_route("0.0.0.0/0", [10, 244, third, 1].into());
         host.set_sysctl("net.ipv4.ip_forward", "1");
-        let vxlan = "type vxlan id 42 dstport 8472 nolearning local";
+        self.add_tunnel(number, 42, 8472);
+    }
+
+    /// The VXLAN device of a host.
+    pub(crate) fn add_tunnel(&self, number: usize, vni: u32, port: u16) {
+        let host = self.host(number);
+        // Without a checksum, a wrong one can be put in that nobody corrects on the way out.
+        let vxlan = format!("type vxlan id {vni} dstport {port} nolearning noudpcsum local");
         words(host, &format!("ip link add ovl address 02:42:00:00:00:0{number} {vxlan} 192.0.2.{number}"));
         words(host, &format!("ip addr add 10.244.{number}.0/32 dev ovl"));
         words(host, "ip link set ovl up mtu 1450");
+    }
+
+    /// What a host knows of the two others.
+    pub(crate) fn connect(&self, from: usize) {
+        let host = self.host(from);
+        for to in (1..=3).filter(|to| *to != from) {
+            let mac = format!("02:42:00:00:00:0{to}");
+            words(host, &format!("ip route replace 10.244.{to}.0/24 via 10.244.{to}.0 dev ovl onlink"));
+            words(host, &format!("ip neigh replace 10.244.{to}.0 lladdr {mac} dev ovl nud permanent"));
+            words(host, &format!("bridge fdb replace {mac} dev ovl dst 192.0.2.{to}"));
+        }
     }
 
     pub(crate) fn host(&self, number: usize) -> &Ns {

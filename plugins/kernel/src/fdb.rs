@@ -111,6 +111,14 @@ pub fn list(nl: &mut Netlink, link: LinkIndex) -> Result<Vec<Entry>> {
     Ok(replies.into_iter().filter_map(decode).filter(|entry| entry.link == link).collect())
 }
 
+/// The entries of all tunnels and bridges.
+pub fn list_all(nl: &mut Netlink) -> Result<Vec<Entry>> {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    let replies = nl.dump(&RouteNetlinkMessage::GetNeighbour(message), "list forwarding tables")?;
+    Ok(replies.into_iter().filter_map(decode).collect())
+}
+
 /// The entry that an event is about, come, changed or gone ([`Netlink::event`]).
 pub fn of_event(event: RouteNetlinkMessage) -> Option<Entry> {
     match event {

@@ -2,7 +2,7 @@
 
 use kernel::link::{Kind, Link};
 
-use super::host::way_in;
+use super::{flows::is_only_hairpin, host::way_in};
 use crate::{
     doctor::{Finding, Rule, Severity, Spot, mend::Mend},
     facts::{Facts, space},
@@ -188,7 +188,10 @@ pub(super) const PORTMAP_MISSING: Rule = Rule {
 };
 
 fn portmap_missing(facts: &Facts) -> Vec<Finding> {
-    let wanting = facts.attachments.iter().filter(|it| !it.unpublished.is_empty() && it.space.is_some());
+    let wanting = facts.attachments.iter().filter(|it| {
+        // That alone is hairpin-no-masq.
+        !it.unpublished.is_empty() && !is_only_hairpin(it) && it.space.is_some()
+    });
     let found = wanting.map(|attached| {
         let device = way_in(facts, attached).map(|link| link.name.clone());
         let spot = Spot { device, rule: Some("inet tenon".to_owned()), ..Spot::host() };

@@ -6,7 +6,7 @@ use kernel::link::Link;
 
 use crate::{
     doctor::{Finding, Rule, Severity, Spot, mend::Mend},
-    facts::{Facts, attachment::Attached, forward::Fate, network::Network},
+    facts::{Facts, attachment::Attached, firewall::Fate, network::Network},
 };
 
 pub(super) const IP_FORWARD_OFF: Rule = Rule {

@@ -7,8 +7,8 @@ use netlink_packet_netfilter::{
     NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
         ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions,
-        Hook as HookAttribute, Immediate, ListAttribute, Lookup, NfTablesMessage, RuleAttribute, RuleMessage,
-        SetAttribute, SetElementAttribute, SetMessage, TableAttribute, TableMessage,
+        Hook as HookAttribute, Immediate, ListAttribute, Lookup, NfTablesMessage, Operator, RuleAttribute,
+        RuleMessage, SetAttribute, SetElementAttribute, SetMessage, TableAttribute, TableMessage,
     },
 };
 
@@ -74,6 +74,26 @@ impl ListedRule {
             Cmp::Data(DataAttribute::Value(value)) => Some(value.as_slice()),
             _ => None,
         })
+    }
+
+    /// Whether the rule chooses packets by comparing them for equality and by sets, and by nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.expressions().all(|expression| match expression {
+            Expressions::Cmp(comparison) => comparison
+                .iter()
+                .all(|part| !matches!(part, Cmp::Op(operator) if *operator != Operator::Equal)),
+            Expressions::Other { expression_type, .. } => {
+                ["counter", "log", "reject", "comment"].contains(&expression_type.as_str())
+            }
+            Expressions::Unknown(_) => false,
+            _ => true,
+        })
+    }
+
+    /// Whether the rule sends an error back.
+    pub fn rejects(&self) -> bool {
+        let is_it = |expression: &Expressions| matches!(expression, Expressions::Other { expression_type, .. } if expression_type == "reject");
+        self.expressions().any(is_it)
     }
 
     /// What becomes of a packet that the rule matches, if it says so itself: a translation is none.

@@ -1,4 +1,4 @@
-//! What the host's nftables do with packets between interfaces, as far as rules can be read without guessing: by the interface
+//! What the host's nftables do with packets at a hook, as far as rules can be read without guessing: by the interface
 //! or network that they name. iptables' rules are nftables' too where iptables is the nft one.
 
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use kernel::{
     },
 };
 
-/// A chain at the forward hook.
+/// A chain at one hook.
 #[derive(Debug)]
 pub struct Chain {
     /// `inet`, `ip`.
@@ -31,6 +31,8 @@ pub struct Rule {
     pub chain: String,
     pub handle: u64,
     pub accepts: bool,
+    /// It chooses by nothing that is out of sight here.
+    is_plain: bool,
     /// What it compares packets with, and what the jumps to it did.
     comparisons: Vec<Vec<u8>>,
     /// Sets that it looks into.
@@ -47,12 +49,12 @@ pub enum Fate {
 }
 
 impl Chain {
-    /// All of the current namespace.
-    pub fn all() -> Result<Vec<Self>> {
+    /// All of the current namespace at a hook.
+    pub fn all(hook: Hook) -> Result<Vec<Self>> {
         let mut nft = Nft::open()?;
         let mut all = Vec::new();
         for (family, name) in [(Family::Inet, "inet"), (Family::Ip, "ip"), (Family::Ip6, "ip6")] {
-            for base in nft.bases(family, Hook::Forward)? {
+            for base in nft.bases(family, hook)? {
                 let table = Table { family, name: &base.table };
                 let rules = read(&mut nft, table, &base.chain, &Conditions::default(), DEPTH)?;
                 all.push(Self {
@@ -83,6 +85,45 @@ impl Chain {
         }
         if self.drops { Fate::DroppedByPolicy } else { Fate::Passes }
     }
+
+    /// Whether the chain stops this traffic, and by what, as far as that is certain: `ip filter INPUT handle 7`.
+    pub fn stops(&self, traffic: &Traffic<'_>) -> Option<String> {
+        if self.family == if traffic.is_ipv4 { "ip6" } else { "ip" } {
+            return None;
+        }
+        let place = |chain: &str| format!("{} {} {chain}", self.family, self.table);
+        for rule in &self.rules {
+            let about = rule.comparisons.iter().all(|it| traffic.is_about(it));
+            match rule.accepts {
+                true if about => return None,
+                false if about && rule.is_plain && rule.lookups.is_empty() => {
+                    return Some(format!("{} handle {}", place(&rule.chain), rule.handle));
+                }
+                _ => {}
+            }
+        }
+        self.drops.then(|| format!("{} policy", place(&self.name)))
+    }
+}
+
+/// Packets of one kind, as rules name them.
+#[derive(Debug, Clone, Copy)]
+pub struct Traffic<'a> {
+    pub is_ipv4: bool,
+    pub device: &'a str,
+    pub addresses: &'a [IpAddr],
+    /// What of their headers rules compare: the protocol's number, a port.
+    pub headers: &'a [&'a [u8]],
+}
+
+impl Traffic<'_> {
+    fn is_about(&self, compared: &[u8]) -> bool {
+        let nfproto: &[u8] = if self.is_ipv4 { &[2] } else { &[10] };
+        compared == nfproto
+            || self.headers.contains(&compared)
+            || is_device(compared, self.device)
+            || self.addresses.iter().any(|address| is_address(compared, *address))
+    }
 }
 
 impl Rule {
@@ -98,7 +139,7 @@ impl Rule {
     fn is_only_about(&self, device: &str, address: IpAddr) -> bool {
         let about =
             |it: &Vec<u8>| is_device(it, device) || is_address(it, address) || is_protocol_of(it, address);
-        self.lookups.is_empty() && self.comparisons.iter().all(about)
+        self.is_plain && self.lookups.is_empty() && self.comparisons.iter().all(about)
     }
 }
 
@@ -147,12 +188,14 @@ fn read(
             Some(Verdict::Jump(to) | Verdict::Goto(to)) if depth > 0 => {
                 found.extend(read(nft, table, &to, &conditions, depth - 1)?);
             }
-            Some(verdict @ (Verdict::Accept | Verdict::Drop)) => {
-                let (comparisons, lookups) = conditions;
-                let accepts = verdict == Verdict::Accept;
-                found.push(Rule { chain: rule.chain, handle: rule.handle, accepts, comparisons, lookups });
+            verdict => {
+                let accepts = verdict == Some(Verdict::Accept);
+                if accepts || verdict == Some(Verdict::Drop) || rule.rejects() {
+                    let (is_plain, (comparisons, lookups)) = (rule.is_plain(), conditions);
+                    let (chain, handle) = (rule.chain, rule.handle);
+                    found.push(Rule { chain, handle, accepts, is_plain, comparisons, lookups });
+                }
             }
-            _ => {}
         }
     }
     Ok(found)
