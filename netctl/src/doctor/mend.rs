@@ -32,8 +32,8 @@ pub enum Mend {
     Sysctl { path: String, value: &'static str },
     /// Hairpin mode of a port.
     Hairpin { port: String },
-    /// A link that is to be up, and a port of a bridge.
-    Port { port: String, bridge: String },
+    /// A link that is to be up, and a port of a bridge, which forgets its settings when it leaves.
+    Port { port: String, bridge: String, hairpin: bool },
     /// A link's largest packet.
     Mtu { link: String, mtu: u32 },
     /// Leases of nobody.
@@ -58,7 +58,14 @@ impl Mend {
         match self {
             Self::Sysctl { path, value } => format!("sysctl -w {}={value}", path.replace('/', ".")),
             Self::Hairpin { port } => format!("bridge link set dev {port} hairpin on"),
-            Self::Port { port, bridge } => format!("ip link set {port} master {bridge} up"),
+            Self::Port { port, bridge, hairpin } => {
+                let hairpin = if *hairpin {
+                    format!(" && bridge link set dev {port} hairpin on")
+                } else {
+                    String::new()
+                };
+                format!("ip link set {port} master {bridge} up{hairpin}")
+            }
             Self::Mtu { link, mtu } => format!("ip link set {link} mtu {mtu}"),
             Self::Release { network, addresses } => {
                 let mut command = format!("netctl ipam release {network}");
@@ -103,11 +110,16 @@ impl Mend {
                 let options = PortOptions { hairpin: Some(true), ..PortOptions::default() };
                 Ok(Netlink::open()?.execute(kernel::bridge::set_port_named(port, &options))?)
             }
-            Self::Port { port, bridge } => {
+            Self::Port { port, bridge, hairpin } => {
                 let mut netlink = Netlink::open()?;
                 let bridge = link::by_name(&mut netlink, bridge)?;
                 let change = link::change_named(port).master(&bridge.dev()).up();
-                Ok(netlink.execute(change.request())?)
+                netlink.execute(change.request())?;
+                if *hairpin {
+                    let options = PortOptions { hairpin: Some(true), ..PortOptions::default() };
+                    netlink.execute(kernel::bridge::set_port_named(port, &options))?;
+                }
+                Ok(())
             }
             Self::Mtu { link, mtu } => {
                 let change = link::change_named(link).mtu(link::Mtu::try_from(*mtu)?);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use attach::ruleset::plan::Plan;
 use cni::{names::Attachment, result::AddResult};
 use ipnetwork::IpNetwork;
+use kernel::link::Link;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -147,8 +148,13 @@ pub(super) fn join(
 
 fn is_of_another_node(attached: &Attached, spaces: &[Space]) -> bool {
     let inside = attached.space.and_then(|space| spaces.get(space)?.link(attached.key.ifname.as_str()));
+    // Indices may fit by chance.
+    let named = |near: &Link| {
+        let noted = attached.made.as_ref().and_then(|made| made.host_link.as_ref());
+        noted.is_none_or(|noted| *noted == near.name)
+    };
     attached.entry.is_none()
-        && inside.is_some_and(|inside| inside.is_veth() && spaces[0].other_end(inside).is_none())
+        && inside.is_some_and(|inside| inside.is_veth() && !spaces[0].other_end(inside).is_some_and(named))
 }
 
 /// As docker and podman shorten ids.

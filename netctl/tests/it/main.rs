@@ -2,6 +2,7 @@
 
 mod chains;
 mod doctor;
+mod go;
 mod help;
 mod node;
 mod overlay;

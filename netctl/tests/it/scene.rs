@@ -51,8 +51,17 @@ impl Scene {
     }
 
     pub(crate) fn netctl_with(&self, environment: &[(&str, &str)], line: &str) -> Said {
+        self.call(environment, &line.split(' ').collect::<Vec<_>>())
+    }
+
+    /// Words that may have spaces in them.
+    pub(crate) fn netctl_words(&self, words: &[&str]) -> Said {
+        self.call(&[], words)
+    }
+
+    fn call(&self, environment: &[(&str, &str)], words: &[&str]) -> Said {
         let output = Command::new(env!("CARGO_BIN_EXE_netctl"))
-            .args(line.split(' '))
+            .args(words)
             .arg("--root")
             .arg(&self.root)
             .env("CNI_PATH", std::env::join_paths(&self.path).expect("no colon in a directory"))

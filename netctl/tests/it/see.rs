@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use testenv::lab;
 
-use crate::node::Node;
+use crate::node::{Node, bridged};
 
 #[test]
 fn ps_joins_container_address_and_veth() {
@@ -146,6 +146,60 @@ fn tables_have_names_in_them() {
         let status = node.scene.netctl("status --node n1").ok().stdout;
         assert!(status.contains("2 of 2 attachments live, 2 of 253 addresses"), "{status}");
         assert!(status.contains("0 errors, 0 warnings"), "{status}");
+        node.leave();
+    });
+}
+
+#[test]
+fn containers_have_names_in_traces_and_peers_list_their_own() {
+    lab::run("containers_have_names_in_traces", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let veth = node.items("ps", "Attachments")[1]["hostInterface"].as_str().unwrap().to_owned();
+        for (from, to) in [("c1", "ovl/c2"), ("id:c1", &veth), ("netns:c1", "10.9.0.3")] {
+            let said = node.scene.netctl(&format!("trace {from} {to} --count 1 -o json"));
+            let trace = said.json();
+            assert_eq!(trace["verdict"], "delivered", "{from} {to}: {said:#?}");
+            assert_eq!(trace["hops"][0]["netns"], "c1", "{trace:#}");
+        }
+        assert!(node.scene.netctl("trace c c1").stderr.contains("means several containers: c1, c2"));
+
+        // Another node on the same kernel, with state of its own.
+        let (n2, _far) = (lab.netns("n2"), lab.netns("far"));
+        let root = lab.dir().join("n2");
+        fs::create_dir_all(root.join("net.d")).unwrap();
+        let mut conf = bridged();
+        conf["name"] = json!("there");
+        conf["plugins"][0]["ipMasq"] = json!(false);
+        conf["plugins"][0]["ipam"]["ranges"] = json!([[{"subnet": "10.8.0.0/24"}]]);
+        fs::write(root.join("net.d/10.conflist"), conf.to_string()).unwrap();
+        let path = std::env::join_paths(&node.scene.path).unwrap().into_string().unwrap();
+        let netctl =
+            format!("env CNI_PATH={path} {} --root {}", env!("CARGO_BIN_EXE_netctl"), root.display());
+        let there = |line: &str| {
+            n2.exec(&format!("{netctl} {line}").split(' ').collect::<Vec<_>>()).ok();
+        };
+        there("exec add there far --container-id far");
+        let peer = format!("n2=ip netns exec n2 {netctl} agent --stdio");
+        let said = node.scene.netctl_words(&["ps", "-o", "json", "--node", "n1", "--peer", &peer]);
+        let items = said.json()["items"].as_array().unwrap().clone();
+        let seen: Vec<_> = items.iter().map(|it| (it["node"].clone(), it["container"].clone())).collect();
+        assert_eq!(
+            seen,
+            [("n1", "c1"), ("n1", "c2"), ("n2", "far")].map(|(a, b)| (json!(a), json!(b))),
+            "{said:#?}"
+        );
+        n2.set_sysctl("net.ipv4.ip_forward", "0");
+        let said = node.scene.netctl_words(&["doctor", "-o", "json", "--node", "n1", "--peer", &peer]);
+        let found = said.json()["items"].clone();
+        assert_eq!(
+            (&found[0]["code"], &found[0]["where"]["node"]),
+            (&json!("ip-forward-off"), &json!("n2")),
+            "{said:#?}"
+        );
+        assert_eq!(found.as_array().unwrap().len(), 1);
+        let said = node.scene.netctl_words(&["doctor", "--peer", "n3=false"]);
+        assert!(said.code == Some(4) && said.stderr.contains("n3"), "{said:#?}");
+        there("exec del there far --container-id far");
         node.leave();
     });
 }

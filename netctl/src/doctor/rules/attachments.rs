@@ -109,7 +109,8 @@ fn bridge_port_missing(facts: &Facts) -> Vec<Finding> {
             None => format!("{} is no port", link.name),
         };
         let message = format!("{} is cut off: {} is no running port of {bridge}", attached.key, link.name);
-        let mend = Mend::Port { port: link.name.clone(), bridge };
+        let hairpin = network.is_some_and(|network| network.hairpin);
+        let mend = Mend::Port { port: link.name.clone(), bridge, hairpin };
         findings.push(Finding::new(Spot::device(&link.name), message, cause).mend(mend));
     }
     findings
