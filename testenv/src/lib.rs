@@ -1,6 +1,7 @@
 //! The lab: hosts and containers as namespaces, calls of the real plugin binaries, and proof that nothing is left.
 //! Knows the protocol only as environment, JSON and exit status, so that it cannot share a mistake with the code under test.
 
+mod advertise;
 pub mod cluster;
 pub mod daemon;
 pub mod echo;

@@ -3,37 +3,25 @@
 use std::time::Duration;
 
 use serde_json::json;
-use testenv::{ns::Ns, wait};
+use testenv::wait;
 
 use crate::net::{attach, call, dual_stack, message, run};
-
-/// Sends a router advertisement out of `link`: a default route of half an hour (RFC 4861, section 4.2).
-fn advertise(router: &Ns, link: &str) {
-    let script = format!(
-        "import socket\n\
-         s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)\n\
-         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)\n\
-         ra = bytes([134, 0, 0, 0, 64, 0, 0x07, 0x08]) + bytes(8)\n\
-         s.sendto(ra, ('ff02::1', 0, 0, socket.if_nametoindex('{link}')))\n"
-    );
-    router.exec(&["python3", "-c", &script]).ok();
-}
 
 /// The reference switches forwarding on and the host loses its default route (moby#43466 is of the same class).
 #[test]
 fn a_default_route_learned_from_advertisements_stays() {
     run("advertised", |lab| {
-        lab.needs_program("python3", "python3");
         let router = lab.netns("router");
         lab.host().add_veth("up0", &router, "down0");
         for (ns, link) in [(lab.host(), "up0"), (&router, "down0")] {
             ns.set_sysctl(&format!("net.ipv6.conf.{link}.accept_dad"), "0");
             ns.set_up(link);
         }
+        router.wait_running("down0");
         let learned =
             || lab.exec(&["ip", "-6", "route", "show", "default", "proto", "ra"]).ok().contains("dev up0");
         wait::wait_for("a route by an advertisement", Duration::from_secs(5), || {
-            advertise(&router, "down0");
+            router.advertise("down0");
             wait::poll(Duration::from_millis(200), || learned().then_some(())).is_some()
         });
         lab.rebase();

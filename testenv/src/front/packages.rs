@@ -25,7 +25,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssl", "certificates for an etcd with TLS"),
     ("podman", "a runtime to serve, by its CNI backend"),
     ("procps", "sysctls as an administrator sets them"),
-    ("python3-minimal", "router advertisements made by hand, and a process that is in a port's way"),
     ("runc", "what both runtimes run containers with"),
     ("strace", "failing or killing a plugin at a chosen system call, counting its children"),
     ("tshark", "a second opinion on what captures hold"),

@@ -37,7 +37,6 @@ fn another_attachment_has_it() {
 #[test]
 fn a_listening_socket_has_it() {
     run("portmap_listener", |lab| {
-        lab.needs_program("python3", "python3");
         let servers = (lab.host().tcp_echo(at("127.0.0.1:8080")), lab.host().udp_echo(at("[::]:9090")));
         let own = std::process::id();
         let own = format!("{} (process {own})", std::fs::read_to_string("/proc/self/comm").unwrap().trim());
