@@ -13,7 +13,7 @@ use testenv::ns::Ns;
 use self::contender::{Contender, Who};
 use self::report::Measured;
 use self::subject::{Network, SUBJECTS, Subject};
-use super::{cargo, install, packages, root, say};
+use super::{cargo, install, packages, root, say, suite};
 
 mod chart;
 mod contender;
@@ -121,10 +121,15 @@ struct Programs {
     floor: PathBuf,
 }
 
-/// Ours and the floor, built alike.
+/// Ours and the floor, built alike. A plugin with a further name is there under that too.
 fn build(ours: &[(&str, &str)], peer: PathBuf) -> anyhow::Result<Programs> {
-    let ours = install::build(&ours.iter().flat_map(selection).collect::<Vec<_>>())?;
-    Ok(Programs { ours, peer, floor: install::build(&selection(&("testenv", "floor")))? })
+    let binaries = ours.iter().map(|(package, name)| (*package, suite::binary(name)));
+    let dir = install::build(&binaries.flat_map(|one| selection(&one)).collect::<Vec<_>>())?;
+    for (_, name) in ours.iter().filter(|(_, name)| suite::binary(name) != *name) {
+        let copied = fs::copy(dir.join(suite::binary(name)), dir.join(name));
+        copied.with_context(|| format!("copy {name} in {}", dir.display()))?;
+    }
+    Ok(Programs { ours: dir, peer, floor: install::build(&selection(&("testenv", "floor")))? })
 }
 
 fn selection((package, binary): &(&str, &str)) -> Vec<String> {

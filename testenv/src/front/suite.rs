@@ -31,6 +31,11 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("overlay", &["overlayd"]),
 ];
 
+/// The binary that answers to `name`.
+pub(super) fn binary(name: &str) -> &str {
+    PROGRAMS.iter().find(|program| program.names.contains(&name)).map_or(name, |program| program.binary)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -239,7 +239,7 @@ fn floor_slot(
     };
     let netns = ns.path().display().to_string();
     Ok(Slot {
-        add: invocation("ADD", scripts.add, netns, format!("bench-{slot}\r\neth0"))?,
-        del: invocation("DEL", scripts.del, "-".to_string(), String::new())?,
+        add: invocation("ADD", scripts.add, netns.clone(), format!("bench-{slot}\r\neth0"))?,
+        del: invocation("DEL", scripts.del, netns, String::new())?,
     })
 }

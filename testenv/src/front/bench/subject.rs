@@ -9,14 +9,26 @@ use testenv::ns::Ns;
 
 mod bridge;
 mod chain;
+mod dual;
+mod host_device;
+mod macvlan;
+mod ptp;
 
-pub(super) const SUBJECTS: [Subject; 3] = [bridge::PLAIN, bridge::MASQUERADE, chain::PUBLISHED];
+pub(super) const SUBJECTS: [Subject; 7] = [
+    bridge::PLAIN,
+    bridge::MASQUERADE,
+    chain::PUBLISHED,
+    macvlan::DUAL_STACK,
+    ptp::DUAL_STACK,
+    host_device::ONE_FAMILY,
+    host_device::DUAL_STACK,
+];
 
 /// A network of one kind. Every contender has one for itself, with attachments numbered from 0.
 pub(super) struct Subject {
     /// As the table calls it.
     pub(super) title: &'static str,
-    /// Packages and binaries of ours that take part.
+    /// Packages of ours that take part, and what their programs are called as plugins.
     pub(super) programs: &'static [(&'static str, &'static str)],
     /// Makes what must be there before the first ADD.
     pub(super) prepare: fn(&Network<'_>) -> anyhow::Result<()>,

@@ -1,0 +1,39 @@
+//! A macvlan with addresses of both families. The Go plugin waits until it is sure of the IPv6 address.
+
+use netlink_packet_route::RouteNetlinkMessage::{DelLink, NewLink, SetLink};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage, MacVlanMode};
+use rtnetlink::{LinkMacVlan, LinkUnspec};
+use serde_json::json;
+
+use super::dual::{self, Addresses, EXCLUSIVE, INSIDE};
+use super::{Floor, Network, Scripts, Subject, floor, nothing, peer};
+use crate::front::bench::script::{self, Place};
+
+pub(super) const DUAL_STACK: Subject = Subject {
+    title: "macvlan, both families",
+    programs: &[("macvlan", "macvlan"), ("ipam", "host-local")],
+    prepare: dual::wire,
+    chain: |network, _| {
+        Ok(vec![json!({ "type": "macvlan", "master": network.name, "ipam": dual::ipam(network) })])
+    },
+    floor: Some(Floor { prepare: nothing, scripts }),
+    cases: &[(0, &[1])],
+    budgets: &[peer("ADD", 1, 100.0), floor("ADD", 1.5), floor("DEL", 1.5)],
+};
+
+fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
+    let addresses = Addresses::of(network, slot)?;
+    let mut born = LinkMacVlan::new("eth0", dual::link(network)?, MacVlanMode::Bridge)
+        .append_extra_attribute(LinkAttribute::NetNsFd(script::NETNS_FD))
+        .build();
+    born.header.index = INSIDE;
+    let alias = LinkAttribute::IfAlias(format!("floor:{}:{slot}", network.name));
+    let alias = LinkUnspec::new_with_index(INSIDE).append_extra_attribute(alias).build();
+    let mut add = script::part(Place::Host, &[(NewLink(born), EXCLUSIVE)]);
+    let inside = [vec![(SetLink(alias), 0)], addresses.bring_up(INSIDE), addresses.default_routes()];
+    add.extend(script::part(Place::Container, &inside.concat()));
+    let mut link = LinkMessage::default();
+    link.header.index = INSIDE;
+    let del = script::part(Place::Container, &[(DelLink(link), 0)]);
+    Ok(Scripts { add, del, address: addresses.v4.to_string() })
+}
