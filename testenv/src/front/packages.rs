@@ -27,6 +27,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("procps", "sysctls as an administrator sets them"),
     ("runc", "what both runtimes run containers with"),
     ("strace", "failing or killing a plugin at a chosen system call, counting its children"),
+    ("systemd", "its socket activation, and its opinion on units"),
     ("tshark", "a second opinion on what captures hold"),
 ];
 

@@ -1,6 +1,7 @@
 //! The dhcp plugin and its agent as a runtime sees them: the real binaries, with dnsmasq as the server of a LAN.
 
 mod dual;
+mod systemd;
 
 use std::{fs, time::Duration};
 
