@@ -7,12 +7,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     agent::node::Peer,
     exit::{Exit, Failure},
-    output::Format,
+    output::Wanted,
     paths::Paths,
     term::{Color, Style},
     verb::{
-        self, agent, capture, config, doctor, drops, exec, explain, inspect, ipam, network, overlay, ps,
-        repair, status, tables, trace,
+        self, agent, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, nat, network,
+        overlay, ps, repair, shell, status, tables, trace,
     },
 };
 
@@ -40,8 +40,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "NAME")]
     pub node: Option<String>,
     /// Format of the reply
-    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Wanted::Table)]
+    pub output: Wanted,
     /// When to colour
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -74,6 +74,10 @@ pub enum Verb {
     Fdb(tables::Fdb),
     /// List tracked connections of containers
     Flows(tables::Flows),
+    /// List published ports and masqueraded containers
+    Nat(nat::Nat),
+    /// Draw hosts, tunnels, bridges and containers
+    Graph(graph::Graph),
     /// Show and mend the books on addresses
     Ipam(ipam::Ipam),
     /// Find what is wrong on this node, why, and what mends it
@@ -94,16 +98,25 @@ pub enum Verb {
     Capture(capture::Capture),
     /// Answer another netctl on standard input and output
     Agent(agent::Agent),
+    /// Print the completions of a shell
+    Completion(shell::Completion),
+    /// Print the manual page
+    Man(shell::Man),
 }
 
 impl Cli {
     /// Does what the command line says.
     pub fn run(self) -> Result<Exit, Failure> {
         let Self { global, verb } = self;
+        let (format, drawing) = global.output.parts();
+        if drawing.is_some() && !matches!(verb, Verb::Graph(_)) {
+            return Err(Failure::Usage("only `netctl graph` draws pictures".to_owned()));
+        }
         let variable = |name: &str| env::var(name).ok();
         let context = verb::Context {
             paths: Paths::new(global.root.as_deref(), variable),
-            format: global.output,
+            format,
+            drawing,
             style: Style::of_stderr(global.color, global.ascii, variable),
             quiet: global.quiet,
             node: global.node,
@@ -118,6 +131,8 @@ impl Cli {
             Verb::Neigh(neigh) => tables::neigh(&neigh, &context),
             Verb::Fdb(fdb) => tables::fdb(&fdb, &context),
             Verb::Flows(flows) => tables::flows(&flows, &context),
+            Verb::Nat(nat) => nat::run(&nat, &context),
+            Verb::Graph(graph) => graph::run(&graph, &context),
             Verb::Ipam(ipam) => ipam::run(&ipam, &context),
             Verb::Doctor(doctor) => doctor::run(&doctor, &context),
             Verb::Explain(explain) => explain::run(&explain, &context),
@@ -128,6 +143,8 @@ impl Cli {
             Verb::Drops(drops) => drops::run(&drops, &context),
             Verb::Capture(capture) => capture::run(capture, &context),
             Verb::Agent(agent) => agent::run(&agent, &context),
+            Verb::Completion(completion) => Ok(shell::completion(&completion)),
+            Verb::Man(man) => shell::man(&man),
         }
     }
 }

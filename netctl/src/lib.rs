@@ -15,6 +15,7 @@ pub mod drops;
 pub mod exit;
 pub mod facts;
 pub mod gojson;
+pub mod graph;
 pub mod netns;
 pub mod output;
 pub mod packet;

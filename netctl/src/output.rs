@@ -4,8 +4,49 @@ use std::io::{Write, stdout};
 
 use serde_json::{Value, json};
 
-/// `-o`.
+/// `-o` as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wanted {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+    /// Of `graph` only, as are the next three
+    Svg,
+    Html,
+    Dot,
+    Mermaid,
+}
+
+/// A picture's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drawing {
+    Svg,
+    Html,
+    Dot,
+    Mermaid,
+}
+
+impl Wanted {
+    /// Pictures are in no format of replies.
+    pub fn parts(self) -> (Format, Option<Drawing>) {
+        match self {
+            Self::Table => (Format::Table, None),
+            Self::Wide => (Format::Wide, None),
+            Self::Json => (Format::Json, None),
+            Self::Yaml => (Format::Yaml, None),
+            Self::Name => (Format::Name, None),
+            Self::Svg => (Format::Table, Some(Drawing::Svg)),
+            Self::Html => (Format::Table, Some(Drawing::Html)),
+            Self::Dot => (Format::Table, Some(Drawing::Dot)),
+            Self::Mermaid => (Format::Table, Some(Drawing::Mermaid)),
+        }
+    }
+}
+
+/// The format of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Table,
     Wide,

@@ -9,7 +9,7 @@ use crate::{
     agent::{known::Known, node::Peer, place::Containers},
     exit::Failure,
     facts::Facts,
-    output::Format,
+    output::{Drawing, Format},
     paths::Paths,
     term::Style,
 };
@@ -21,12 +21,15 @@ pub mod doctor;
 pub mod drops;
 pub mod exec;
 pub mod explain;
+pub mod graph;
 pub mod inspect;
 pub mod ipam;
+pub mod nat;
 pub mod network;
 pub mod overlay;
 pub mod ps;
 pub mod repair;
+pub mod shell;
 pub mod status;
 pub mod tables;
 pub mod trace;
@@ -36,6 +39,8 @@ pub mod trace;
 pub struct Context {
     pub paths: Paths,
     pub format: Format,
+    /// Only of pictures.
+    pub drawing: Option<Drawing>,
     /// Of standard error.
     pub style: Style,
     pub quiet: bool,

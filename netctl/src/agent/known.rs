@@ -13,8 +13,9 @@ use super::{
     protocol::Examined,
 };
 use crate::{
-    doctor::{self, Finding},
-    facts::Facts,
+    doctor::{self, Finding, Wire},
+    facts::{Facts, tunnel::Report},
+    graph::model::{Host, Told},
     paths::Paths,
     verb::ps::{self, Row},
 };
@@ -107,11 +108,22 @@ impl Containers for Known {
     fn examine(&self) -> anyhow::Result<Examined> {
         let mut facts = self.facts()?;
         facts.try_out();
-        // How tunnels of several nodes fit is for who asked them all.
-        let report = std::mem::take(&mut facts.reports);
-        let findings = doctor::examine(&facts).iter().map(Finding::wire).collect();
-        Ok(Examined { report: report.into_iter().next().unwrap_or_default(), findings, blind: facts.blind })
+        let (report, findings) = without_tunnels(&mut facts);
+        Ok(Examined { report, findings, blind: facts.blind })
     }
+
+    fn draw(&self) -> anyhow::Result<Told> {
+        let mut facts = self.facts()?;
+        let host = Host::new(&facts);
+        let (report, findings) = without_tunnels(&mut facts);
+        Ok(Told { host, report, findings })
+    }
+}
+
+/// How tunnels of several nodes fit is for who asks them all.
+fn without_tunnels(facts: &mut Facts) -> (Report, Vec<Wire>) {
+    let report = std::mem::take(&mut facts.reports).into_iter().next().unwrap_or_default();
+    (report, doctor::examine(facts).iter().map(Finding::wire).collect())
 }
 
 const FRESH: Duration = Duration::from_secs(5);

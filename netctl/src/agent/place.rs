@@ -24,7 +24,7 @@ use netlink_packet_route::{
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Examined;
-use crate::verb::ps::Row;
+use crate::{graph::model::Told, verb::ps::Row};
 
 /// A network namespace of this node, by the name that people use and the path that opens it here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +58,11 @@ pub trait Containers: Send + Sync {
 
     /// What is wrong on this node by itself, and its tunnels.
     fn examine(&self) -> anyhow::Result<Examined> {
+        bail!("this agent knows no attachments")
+    }
+
+    /// What a picture shows of this node.
+    fn draw(&self) -> anyhow::Result<Told> {
         bail!("this agent knows no attachments")
     }
 }

@@ -9,6 +9,7 @@ use super::{hex, place::Place};
 use crate::{
     doctor::Wire,
     facts::tunnel,
+    graph::model::Told,
     trace::{counters::Counters, probe::Protocol},
     verb::ps::Row,
 };
@@ -47,6 +48,8 @@ pub enum Request {
     Attachments,
     /// What is wrong?
     Examine,
+    /// What does a picture show of you?
+    Draw,
     /// Report every packet of these namespaces.
     Capture { places: Vec<CapturePlace>, filter: String, snaplen: u32 },
 }
@@ -128,6 +131,7 @@ pub enum Reply {
     },
     Attachments(Vec<Row>),
     Examined(Box<Examined>),
+    Told(Box<Told>),
 }
 
 /// What is wrong on a node.

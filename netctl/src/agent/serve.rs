@@ -120,6 +120,7 @@ impl Session {
             }
             Request::Attachments => nothing_more(Reply::Attachments(self.containers.attachments()?)),
             Request::Examine => nothing_more(Reply::Examined(Box::new(self.containers.examine()?))),
+            Request::Draw => nothing_more(Reply::Told(Box::new(self.containers.draw()?))),
             Request::Capture { places, filter, snaplen } => {
                 let recorder = Recorder::open(places, filter.parse()?, snaplen)?;
                 let work: Work = Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?));

@@ -160,6 +160,61 @@ impl Row {
         json!(self)
     }
 
+    /// The bridge, or the link below a macvlan, if it is on one.
+    pub fn hangs_on(&self, facts: &Facts) -> Option<String> {
+        let master = || facts.network(self.network.as_deref()?)?.master.clone();
+        self.bridge.clone().or_else(master)
+    }
+
+    pub fn host_link(&self) -> Option<&str> {
+        self.host_link.as_deref()
+    }
+
+    pub fn ifname(&self) -> &str {
+        &self.ifname
+    }
+
+    /// As `ip netns` names it; empty if it is not known.
+    pub fn netns_name(&self) -> &str {
+        self.netns.as_deref().map(|path| path.rsplit('/').next().unwrap_or(path)).unwrap_or_default()
+    }
+
+    /// The container, or whatever else there is to call it.
+    pub fn label(&self) -> &str {
+        self.container.as_deref().or_else(|| self.host_link()).unwrap_or("?")
+    }
+
+    pub fn first_address(&self) -> String {
+        self.addresses.first().map(ToString::to_string).unwrap_or_default()
+    }
+
+    pub fn is_well(&self) -> bool {
+        self.state == "ok"
+    }
+
+    /// All of it, a fact a line.
+    pub fn describe(&self) -> String {
+        let names = [
+            "node",
+            "container",
+            "network",
+            "if",
+            "address",
+            "mac",
+            "veth",
+            "bridge",
+            "ports",
+            "state",
+            "id",
+            "netns",
+            "mtu",
+            "plugin",
+        ];
+        let facts = names.into_iter().zip(self.cells()).filter(|(_, text)| !text.is_empty());
+        let lines: Vec<_> = facts.skip(1).map(|(name, text)| format!("{name} {text}")).collect();
+        lines.join("\n")
+    }
+
     fn cells(&self) -> Vec<String> {
         let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
         let joined = |texts: Vec<String>| texts.join(" ");

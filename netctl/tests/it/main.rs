@@ -9,4 +9,5 @@ mod overlay;
 mod protocol;
 mod scene;
 mod see;
+mod show;
 mod wire;

@@ -1,0 +1,123 @@
+//! Pictures, translations, and what shells and man(1) get.
+
+use std::{fs, process::Command};
+
+use serde_json::json;
+use testenv::lab;
+
+use crate::node::{Node, bridged};
+
+/// Every element that is opened is closed, in order.
+#[track_caller]
+fn is_well_formed(svg: &str) {
+    let mut open = Vec::new();
+    for tag in svg.split('<').skip(1) {
+        let tag = tag.split('>').next().unwrap_or_default();
+        let name = tag.split(' ').next().unwrap_or_default();
+        match name.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop(), Some(name), "{tag}"),
+            None if tag.ends_with('/') => {}
+            None => open.push(name),
+        }
+    }
+    assert!(open.is_empty(), "{open:?}");
+}
+
+#[test]
+fn a_network_is_drawn_with_its_faults_and_a_trace() {
+    lab::run("a_network_is_drawn", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let draw = |format: &str| node.scene.netctl(&format!("graph --node n1 -o {format}")).ok().stdout;
+        let svg = draw("svg");
+        is_well_formed(&svg);
+        for text in
+            [">n1<", ">c1<", ">10.9.0.3/24<", ">cni0 · 10.9.0.1/24<", "1 hosts, 2 attachments, 0 findings"]
+        {
+            assert!(svg.contains(text), "no {text} in {svg}");
+        }
+        assert!(!svg.contains(" bad\""), "{svg}");
+        let veth = node.host_link("c2");
+        lab.exec(&["ip", "link", "set", &veth, "mtu", "1400"]).ok();
+        let svg = draw("svg");
+        is_well_formed(&svg);
+        assert_eq!(svg.matches(" bad\"").count(), 1, "{svg}");
+        assert!(svg.contains("error[mtu-blackhole]"), "{svg}");
+        // Nothing of a page comes from elsewhere.
+        let page = draw("html").replace("http://www.w3.org/2000/svg", "");
+        for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside} in {page}");
+        }
+        assert!(page.contains("<b>mtu-blackhole</b>") && page.contains("id=\"search\""));
+        assert!(draw("dot").contains("\"n1/cni0\" -- \"n1/c1/eth0\";"));
+        assert!(draw("dot").contains(", color=red];"));
+        let mermaid = draw("mermaid");
+        assert!(
+            mermaid.starts_with("graph LR\n") && mermaid.contains("[\"c1<br/>10.9.0.2/24\"]"),
+            "{mermaid}"
+        );
+        let host = &node.items("graph", "Graph")[0];
+        assert_eq!(host["groups"][0]["members"][1]["container"], "c2", "{host:#}");
+        lab.exec(&["ip", "link", "set", &veth, "mtu", "1500"]).ok();
+
+        let trace = node.scene.netctl("trace c1 c2 --count 1 --node n1 -o json").ok().stdout;
+        let file = lab.dir().join("trace.json");
+        fs::write(&file, trace).unwrap();
+        let svg = node.scene.netctl(&format!("graph --node n1 --trace {}", file.display())).ok().stdout;
+        is_well_formed(&svg);
+        // c1, its veth, the veth of c2, c2, and back.
+        let hops = svg.matches("class=\"hop\"").count();
+        assert!((5..=9).contains(&hops), "{hops} hops in {svg}");
+        assert!(node.scene.netctl("ps -o svg").usage().contains("only `netctl graph` draws"));
+        node.leave();
+    });
+}
+
+#[test]
+fn translations_are_listed_with_their_use() {
+    lab::run("translations_are_listed", |lab| {
+        let node = Node::new(lab);
+        let mut conf = bridged();
+        let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+        conf["plugins"].as_array_mut().unwrap().push(portmap);
+        node.conf(&conf);
+        lab.allow("route_localnet");
+        let (outside, c1) = (lab.outside("up0"), lab.netns("c1"));
+        let ports = r#"{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}"#;
+        node.scene.netctl_with(&[("CAP_ARGS", ports)], "exec add ovl c1 --container-id c1").ok();
+        let _web = c1.tcp_echo("10.9.0.2:80".parse().unwrap());
+        outside.tcp_talk("198.51.100.1:8080".parse().unwrap(), "hello").unwrap();
+        let items = node.items("nat", "Translations");
+        let expected = json!([
+            {"kind": "published", "protocol": "tcp", "from": "*:8080", "to": "10.9.0.2:80", "container": "c1",
+                "network": "ovl", "rules": "ok", "connections": 1},
+            {"kind": "masquerade", "protocol": "any", "from": "10.9.0.2", "to": "the host's address", "container": "c1",
+                "network": "ovl", "rules": "ok", "connections": 0},
+        ]);
+        assert_eq!(json!(items), expected);
+        node.del("ovl", "c1");
+    });
+}
+
+#[test]
+fn shells_and_man_know_every_verb() {
+    lab::run("shells_and_man", |lab| {
+        let node = Node::new(lab);
+        let bash = node.scene.netctl("completion bash").ok().stdout;
+        let file = lab.dir().join("netctl.bash");
+        fs::write(&file, &bash).unwrap();
+        let asked = format!(
+            ". {}; COMP_WORDS=(netctl do); COMP_CWORD=1; _netctl netctl do netctl; echo ${{COMPREPLY[@]}}",
+            file.display()
+        );
+        let said = Command::new("bash").args(["-c", &asked]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "doctor\n", "{said:?}");
+        for shell in ["zsh", "fish"] {
+            assert!(node.scene.netctl(&format!("completion {shell}")).ok().stdout.contains("doctor"));
+        }
+        let dir = lab.dir().join("man");
+        node.scene.netctl(&format!("man --dir {}", dir.display())).ok();
+        let page = fs::read_to_string(dir.join("netctl-doctor.1")).unwrap();
+        assert!(page.contains(".TH") && page.contains("netctl doctor \\-\\-fix \\-\\-yes"), "{page}");
+        assert!(node.scene.netctl("man").ok().stdout.contains(".SH SYNOPSIS"));
+    });
+}
