@@ -9,6 +9,7 @@ use std::{
 };
 
 use attach::ruleset::{plan::Rules, sweep};
+use chained::firewall::state::Shared;
 use ipam::owner::Owner;
 use kernel::{
     conntrack::{Conntrack, Filter, Flow},
@@ -63,6 +64,8 @@ pub struct Facts {
     pub spaces: Vec<Space>,
     /// The comments of the elements in the suite's tables; `None` where they could not be read.
     pub owners: Option<BTreeSet<String>>,
+    /// What networks have in the host's tables for all of their attachments, and what is missing of it.
+    pub shared: Vec<(Shared, Vec<String>)>,
     pub settings: Settings,
     /// The chains that packets between interfaces pass.
     pub forward: Vec<Chain>,
@@ -109,6 +112,7 @@ impl Facts {
         }
         told(&mut blind, &"attachment records", look_for_plans(&mut attachments));
         told(&mut blind, &"nftables", look_for_rules(&mut attachments));
+        find_abandoned(&mut attachments, &spaces);
         let owners = Nft::open().and_then(|mut nft| sweep::owners(&mut nft)).map(Some);
         let reports = told(&mut blind, &"tunnels", Tunnel::all(&spaces[0]));
         let node = node.map_or_else(host_name, str::to_owned);
@@ -119,6 +123,7 @@ impl Facts {
             broken: directory.broken,
             attachments,
             owners: told(&mut blind, &"nftables", owners),
+            shared: told(&mut blind, &"nftables", look_for_shared()),
             settings: Settings::read(&spaces[0].links),
             forward: told(&mut blind, &"nftables", Chain::all(Hook::Forward)),
             input: told(&mut blind, &"nftables", Chain::all(Hook::Input)),
@@ -261,6 +266,13 @@ fn look_for_plans(attachments: &mut [Attached]) -> Result<(), attach::record::Er
     Ok(())
 }
 
+fn find_abandoned(attachments: &mut [Attached], spaces: &[Space]) {
+    let links: BTreeSet<_> = spaces[0].links.iter().map(|link| link.name.as_str()).collect();
+    for attached in attachments {
+        attached.abandoned = attached.is_abandoned(spaces, &links);
+    }
+}
+
 /// What each attachment lacks in the suite's tables.
 fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
     let (mut nft, mut rules) = (Nft::open()?, Rules::default());
@@ -273,6 +285,13 @@ fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
         }
     }
     Ok(())
+}
+
+fn look_for_shared() -> anyhow::Result<Vec<(Shared, Vec<String>)>> {
+    let mut nft = Nft::open()?;
+    let all = chained::firewall::shared()?.into_iter();
+    let looked = all.map(|shared| shared.missing(&mut nft).map(|missing| (shared, missing)));
+    Ok(looked.collect::<Result<_, _>>()?)
 }
 
 /// Namespaces by the path that state files name them with.

@@ -1,9 +1,21 @@
-//! Putting back what the records say: the elements of the suite's tables after somebody flushed them.
+//! Putting back what the records say, after somebody flushed the host's nftables: the elements of the suite's tables and the
+//! accepts in the host's own. And taking out what nobody needs any more.
+
+use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use attach::ruleset::{owner::Owner, sweep};
-use cni::names::Attachment;
+use attach::{
+    record::Records,
+    ruleset::{owner::Owner, sweep},
+};
+use cni::{
+    names::{Attachment, NetworkName},
+    request::{Command, Request},
+    run::Plugin,
+};
 use kernel::nft::Nft;
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use crate::facts::Facts;
 
@@ -12,21 +24,30 @@ use crate::facts::Facts;
 pub struct Plan {
     /// Attachments whose elements are put back, with what is missing.
     pub restore: Vec<(Attachment, Vec<String>)>,
+    /// Networks of which that is put back which their attachments share.
+    pub restore_shared: Vec<(NetworkName, Vec<String>)>,
+    /// Attachments that ended without our plugins, which all that is left of them goes with.
+    pub forget: Vec<Attachment>,
     /// Comments of elements that belong to nobody.
     pub sweep: Vec<String>,
 }
 
 impl Plan {
     pub fn new(facts: &Facts) -> Self {
-        let wanting = facts.attachments.iter().filter(|it| it.gone.is_none());
+        let wanting = facts.attachments.iter().filter(|it| it.gone.is_none() && !it.abandoned);
         let wanting = wanting.filter(|it| !it.unruled.is_empty() || !it.unpublished.is_empty());
         let restore =
             wanting.map(|it| (it.key.clone(), [&it.unruled[..], &it.unpublished].concat())).collect();
-        Self { restore, sweep: facts.strangers() }
+        let shared = facts.shared.iter().filter(|(_, missing)| !missing.is_empty());
+        let restore_shared =
+            shared.map(|(shared, missing)| (shared.network().clone(), missing.clone())).collect();
+        let forget = facts.attachments.iter().filter(|it| it.abandoned).map(|it| it.key.clone()).collect();
+        Self { restore, restore_shared, forget, sweep: facts.strangers() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.restore.is_empty() && self.sweep.is_empty()
+        let Self { restore, restore_shared, forget, sweep } = self;
+        restore.is_empty() && restore_shared.is_empty() && forget.is_empty() && sweep.is_empty()
     }
 }
 
@@ -36,6 +57,9 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
     if plan.is_empty() {
         return Ok(plan);
     }
+    for attachment in &plan.forget {
+        forget(attachment).with_context(|| format!("take back what {attachment} was given"))?;
+    }
     let mut nft = Nft::open()?;
     for attached in facts.attachments.iter().filter(|it| plan.restore.iter().any(|(key, _)| *key == it.key)) {
         let plans = attached.made.iter().map(|made| &made.ruleset).chain(&attached.chained);
@@ -43,12 +67,45 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
             plan.add(&mut nft).with_context(|| format!("restore the rules of {}", attached.key))?;
         }
     }
-    for network in facts.networks.iter().filter(|_| !plan.sweep.is_empty()) {
-        let name = &network.list.name;
-        let valid = facts.attached_to(network).map(|attached| &attached.key);
-        sweep::remove_stale(&mut nft, name, valid).with_context(|| format!("sweep the rules of {name}"))?;
+    for (shared, _) in facts.shared.iter().filter(|(_, missing)| !missing.is_empty()) {
+        let what = || format!("restore the rules of network {}", shared.network());
+        shared.restore(&mut nft).with_context(what)?;
+    }
+    for network in networks(&plan.sweep) {
+        let valid = facts.attachments.iter().map(|it| &it.key).filter(|key| key.network == network);
+        sweep::remove_stale(&mut nft, &network, valid)
+            .with_context(|| format!("sweep the rules of {network}"))?;
     }
     Ok(plan)
+}
+
+/// DEL by each plugin that has a record, last first, which is all that it needs.
+fn forget(attachment: &Attachment) -> anyhow::Result<()> {
+    del::<chained::sbr::Sbr>(attachment)?;
+    del::<chained::bandwidth::Bandwidth>(attachment)?;
+    del::<chained::tuning::Tuning>(attachment)?;
+    del::<chained::firewall::Firewall>(attachment)?;
+    del::<chained::portmap::Portmap>(attachment)?;
+    del::<macvlan::Macvlan>(attachment)?;
+    del::<ptp::Ptp>(attachment)?;
+    del::<bridge::Bridge>(attachment)
+}
+
+fn del<P: Plugin>(attachment: &Attachment) -> anyhow::Result<()> {
+    let records = Records::of(P::NAME, &attachment.network);
+    if records.find::<IgnoredAny>(attachment)?.is_none() {
+        return Ok(());
+    }
+    // Without `ipam`: leases are for whoever released them, or for `netctl ipam gc`.
+    let config = json!({"cniVersion": "1.1.0", "name": attachment.network.as_str(), "type": P::NAME});
+    let request = Request::parse(Command::Del, config.to_string().into_bytes(), |_| String::new())?;
+    P::del(&request, attachment, None)
+}
+
+/// Comments begin with the network's name, unless that is very long.
+fn networks(comments: &[String]) -> BTreeSet<NetworkName> {
+    let name = |comment: &String| comment.split_once('/')?.0.parse().ok();
+    comments.iter().filter_map(name).collect()
 }
 
 /// The comments of all attachments.

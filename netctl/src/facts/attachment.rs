@@ -1,12 +1,18 @@
 //! Attachments: what libcni's cache and the plugins' records say of each, joined.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use attach::ruleset::plan::Plan;
+use attach::{
+    record::{Records, State},
+    ruleset::plan::Plan,
+};
 use cni::{names::Attachment, result::AddResult};
 use ipnetwork::IpNetwork;
 use kernel::link::Link;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{ByPath, Facts, container::Names, made::Made, order::Natural, space::Space};
@@ -38,6 +44,8 @@ pub struct Attached {
     pub chained: Vec<Plan>,
     /// What is missing of that.
     pub unpublished: Vec<String>,
+    /// It ended without our plugins hearing of it, as when a node is rolled back and the Go plugins' DEL takes the links.
+    pub abandoned: bool,
 }
 
 /// A port of the host that leads to a container.
@@ -59,6 +67,20 @@ impl Attached {
         let id = self.key.container.as_str();
         let is_hash = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
         self.name.as_deref().unwrap_or(if is_hash { &id[..SHORT] } else { id })
+    }
+
+    /// What we made is gone, and the runtime knows it: there is no entry, or somebody else has made the interface anew.
+    pub(super) fn is_abandoned(&self, spaces: &[Space], of_host: &BTreeSet<&str>) -> bool {
+        let Some(made) = &self.made else { return false };
+        let is_gone = match &made.host_link {
+            Some(link) => !of_host.contains(link.as_str()),
+            None => self.gone.is_some(),
+        };
+        let interface = self.space.and_then(|space| spaces.get(space)?.link(self.key.ifname.as_str()));
+        let records = Records::of(made.plugin, &self.key.network);
+        // An ADD that is under way has its record first.
+        let is_complete = || matches!(records.find::<IgnoredAny>(&self.key), Ok(Some((State::Complete, _))));
+        is_gone && (self.entry.is_none() || interface.is_some()) && is_complete()
     }
 
     /// The addresses that it was given.
@@ -136,7 +158,22 @@ pub(super) fn join(
         let result = entry.as_ref().and_then(|entry| entry.add_result().ok().flatten());
         let name = names.get(key.container.as_str()).cloned();
         let (file, unruled, chained, unpublished) = (None, Vec::new(), Vec::new(), Vec::new());
-        Attached { key, name, entry, result, made, netns, space, gone, file, unruled, chained, unpublished }
+        let abandoned = false;
+        Attached {
+            key,
+            name,
+            entry,
+            result,
+            made,
+            netns,
+            space,
+            gone,
+            file,
+            unruled,
+            chained,
+            unpublished,
+            abandoned,
+        }
     });
     let mut all: Vec<_> = joined.filter(|attached| !is_of_another_node(attached, spaces)).collect();
     all.sort_by_cached_key(|attached| {

@@ -1,4 +1,4 @@
-//! `netctl repair`: the rules of all attachments, as their records have them.
+//! `netctl repair`: the rules of all attachments and networks, as the records have them.
 
 use clap::Args;
 use serde_json::json;
@@ -10,8 +10,8 @@ use crate::{
     verb::Context,
 };
 
-/// Puts back what the attachments' records say should be in the suite's nftables tables and is not, as after `nft flush
-/// ruleset`, and takes out what belongs to no attachment. Only says what, without --yes.
+/// Puts back what the attachments' records say should be in the suite's nftables tables and in the host's filter, and is not, as
+/// after `nft flush ruleset`, and takes out what belongs to no attachment. Only says what, without --yes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  netctl repair          what is missing\n  netctl repair --yes")]
 pub struct Repair {
@@ -23,15 +23,18 @@ pub struct Repair {
 pub fn run(repair: &Repair, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
     let plan = if repair.yes { repair::rules(&facts)? } else { Plan::new(&facts) };
-    let restored = plan.restore.iter().map(|(key, missing)| {
-        (if repair.yes { "restored" } else { "restore" }, key.to_string(), missing.clone())
-    });
-    let swept = plan
-        .sweep
-        .iter()
-        .map(|owner| (if repair.yes { "removed" } else { "remove" }, owner.clone(), Vec::new()));
-    let rows: Vec<_> = restored.chain(swept).collect();
-    let item = |(action, attachment, missing): &(&str, String, Vec<String>)| json!({"action": action, "attachment": attachment, "missing": missing});
+    let (restore, remove) = if repair.yes { ("restored", "removed") } else { ("restore", "remove") };
+    let Plan { restore: attachments, restore_shared, forget, sweep } = plan;
+    let restored = attachments.into_iter().map(|(key, missing)| (restore, key.to_string(), missing));
+    // No attachment's name is one of a network: it has slashes.
+    let shared = restore_shared.into_iter().map(|(network, missing)| (restore, network.to_string(), missing));
+    let forgotten = forget.into_iter().map(|key| (remove, key.to_string(), Vec::new()));
+    let swept = sweep.into_iter().map(|owner| (remove, owner, Vec::new()));
+    let rows: Vec<_> = restored.chain(shared).chain(forgotten).chain(swept).collect();
+    let item = |(action, owner, missing): &(&str, String, Vec<String>)| {
+        let of = if owner.contains('/') { "attachment" } else { "network" };
+        json!({"action": action, of: owner, "missing": missing})
+    };
     let cells = |(action, attachment, missing): &(&str, String, Vec<String>)| {
         vec![(*action).to_owned(), attachment.clone(), missing.len().to_string(), missing.join("; ")]
     };
@@ -40,7 +43,7 @@ pub fn run(repair: &Repair, context: &Context) -> Result<Exit, Failure> {
         items: rows.iter().map(item).collect(),
         names: rows.iter().map(|(_, attachment, _)| attachment.clone()).collect(),
         table: Table {
-            columns: &["ACTION", "ATTACHMENT", "MISSING"],
+            columns: &["ACTION", "OF", "MISSING"],
             wide: &["ELEMENTS"],
             rows: rows.iter().map(cells).collect(),
         },

@@ -288,7 +288,7 @@ fn published_ports_are_flushed_and_repaired() {
 }
 
 /// Sets list their elements in any order.
-fn sorted(ruleset: &str) -> Vec<String> {
+pub(crate) fn sorted(ruleset: &str) -> Vec<String> {
     let mut words: Vec<_> =
         ruleset.split_whitespace().map(|word| word.trim_matches(',').to_owned()).collect();
     words.sort();

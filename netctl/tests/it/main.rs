@@ -7,6 +7,7 @@ mod help;
 mod node;
 mod overlay;
 mod protocol;
+mod repair;
 mod scene;
 mod see;
 mod show;

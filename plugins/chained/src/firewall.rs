@@ -6,7 +6,7 @@ use attach::{
     failures::Failures,
     lock::NetworkLock,
     record::{self, Records},
-    ruleset::{guard, legacy, owner::Owner, plan::Plan, sweep},
+    ruleset::{legacy, owner::Owner, plan::Plan, sweep},
 };
 use cni::{
     error::Error,
@@ -21,21 +21,35 @@ use kernel::{link, netlink::Netlink, nft::Nft, sysctl};
 use crate::{addresses::of_interface, stale::detach_each};
 
 pub(crate) mod config;
-mod state;
+pub mod state;
 mod status;
 
 use self::{
     config::{Config, IngressPolicy},
-    state::{Guarded, NAME, records},
+    state::{Guarded, NAME, Shared, records},
 };
 
-/// What each attachment of this boot has in the suite's tables, by its record: for who puts it back. Not what its network has
-/// in the host's own tables.
+/// What each attachment of this boot has in the suite's tables, by its record: for who puts it back.
 pub fn rulesets() -> Result<Vec<(Attachment, Plan)>, record::Error> {
     let mut all = Vec::new();
     for records in Records::of_every_network(NAME)? {
         let found = records.all::<Guarded>()?.into_iter();
         all.extend(found.map(|it| (it.attachment.clone(), it.data.ruleset(&it.attachment))));
+    }
+    Ok(all)
+}
+
+/// What the networks of this boot have besides, for all of their attachments.
+pub fn shared() -> Result<Vec<Shared>, record::Error> {
+    let mut all = Vec::new();
+    for records in Records::of_every_network(NAME)? {
+        for record in records.all::<Guarded>()? {
+            let shared = record.data.shared(&record.attachment.network);
+            // One after the other they are mostly the same.
+            if !all.contains(&shared) {
+                all.push(shared);
+            }
+        }
     }
     Ok(all)
 }
@@ -76,13 +90,7 @@ impl Plugin for Firewall {
         let guarded = guarded(Config::new(request)?, &request.required_prev_result()?, attachment)?;
         let mut nft = Nft::open()?;
         let mut missing = guarded.ruleset(attachment).missing(&mut nft)?;
-        if let Some(interface) = guarded.internal()
-            && !guard::is_internal(&mut nft, interface)?
-        {
-            missing.push(format!("{interface} in set inet tenon internal"));
-        }
-        let subnets = guarded.subnets();
-        missing.extend(guarded.accepts(&attachment.network, &subnets).missing(&mut nft)?);
+        missing.extend(guarded.shared(&attachment.network).missing(&mut nft)?);
         if missing.is_empty() {
             return Ok(());
         }
@@ -160,13 +168,7 @@ fn add(attachment: &Attachment, guarded: &Guarded) -> anyhow::Result<()> {
     }
     records.begin(attachment, guarded)?;
     guarded.ruleset(attachment).add(&mut nft)?;
-    if let Some(interface) = guarded.internal() {
-        guard::ensure_internal(&mut nft, interface)?;
-    }
-    guarded
-        .accepts(network, &guarded.subnets())
-        .ensure(&mut nft)
-        .context("let the network through FORWARD")?;
+    guarded.shared(network).ensure(&mut nft)?;
     records.complete(attachment)?;
     Ok(())
 }
@@ -181,23 +183,9 @@ fn take_back(attachment: &Attachment, guarded: &Guarded) -> anyhow::Result<()> {
     }
     let _alone = NetworkLock::exclusive(&attachment.network)?;
     if records.retire()? {
-        if let Some(interface) = guarded.internal()
-            && !another_network_has(interface)?
-        {
-            guard::remove_internal(&mut nft, interface)?;
-        }
-        guarded.accepts(&attachment.network, &[]).remove(&mut nft)?;
+        guarded.shared(&attachment.network).remove(&mut nft)?;
     }
     Ok(())
-}
-
-fn another_network_has(internal: &str) -> anyhow::Result<bool> {
-    for records in Records::of_every_network(NAME)? {
-        if records.all::<Guarded>()?.iter().any(|record| record.data.internal() == Some(internal)) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Elements by their owner, and what the Go plugin made for the addresses of the result.

@@ -18,7 +18,7 @@ pub(super) const STALE_ATTACHMENT: Rule = Rule {
 
 fn stale_attachment(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for attached in &facts.attachments {
+    for attached in facts.attachments.iter().filter(|it| !it.abandoned) {
         let netns = attached.netns.as_deref().unwrap_or("?");
         let detach = Mend::Detach { attachment: attached.key.clone() };
         let spot = Spot { file: attached.file.clone(), ..attached.netns_spot(facts) };
@@ -37,15 +37,20 @@ fn stale_attachment(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// Elements in the suite's tables of attachments that nobody knows.
+/// Elements in the suite's tables of attachments that nobody knows, and what is left of those that others took apart.
 fn ownerless(facts: &Facts) -> Vec<Finding> {
     let strangers = facts.strangers();
+    let abandoned = facts.attachments.iter().filter(|it| it.abandoned).map(|attached| {
+        let message = format!("what {} was given is there, the attachment is not", attached.key);
+        let cause = "another suite's plugins took its links, as after a rollback";
+        Finding::new(attached.netns_spot(facts), message, cause).mend(Mend::Rules)
+    });
     let found = strangers.iter().map(|comment| {
         let spot = Spot { rule: Some(format!("inet tenon: {comment}")), ..Spot::host() };
         let message = format!("the rules of {comment} are there, the attachment is not");
         Finding::new(spot, message, "neither a record nor libcni's cache knows it").mend(Mend::Rules)
     });
-    found.collect()
+    found.chain(abandoned).collect()
 }
 
 pub(super) const NETNS_LEAK: Rule = Rule {
@@ -163,7 +168,7 @@ pub(super) const MASQ_MISSING: Rule = Rule {
 fn masq_missing(facts: &Facts) -> Vec<Finding> {
     let wanting = facts.attachments.iter().filter(|it| {
         let masquerade = it.made.as_ref().is_some_and(|made| made.masquerade);
-        masquerade && !it.unruled.is_empty() && it.space.is_some() && facts.interface(it).is_some()
+        masquerade && !it.unruled.is_empty() && !it.abandoned && facts.interface(it).is_some()
     });
     let found = wanting.map(|attached| {
         let device = way_in(facts, attached).map(|link| link.name.clone());
@@ -191,7 +196,7 @@ pub(super) const PORTMAP_MISSING: Rule = Rule {
 fn portmap_missing(facts: &Facts) -> Vec<Finding> {
     let wanting = facts.attachments.iter().filter(|it| {
         // That alone is hairpin-no-masq.
-        !it.unpublished.is_empty() && !is_only_hairpin(it) && it.space.is_some()
+        !it.unpublished.is_empty() && !is_only_hairpin(it) && it.space.is_some() && !it.abandoned
     });
     let found = wanting.map(|attached| {
         let device = way_in(facts, attached).map(|link| link.name.clone());
@@ -204,7 +209,13 @@ fn portmap_missing(facts: &Facts) -> Vec<Finding> {
             .fold(found, |found, it| found.evidence(format!("missing: {it}")))
             .mend(Mend::Rules)
     });
-    found.collect()
+    let shared = facts.shared.iter().filter(|(_, missing)| !missing.is_empty()).map(|(shared, missing)| {
+        let spot = Spot { rule: Some("filter".to_owned()), ..Spot::host() };
+        let message = format!("rules that network {} has for its containers are gone", shared.network());
+        let found = Finding::new(spot, message, format!("the host lacks {}", missing[0]));
+        missing.iter().fold(found, |found, it| found.evidence(format!("missing: {it}"))).mend(Mend::Rules)
+    });
+    found.chain(shared).collect()
 }
 
 pub(super) const MTU_BLACKHOLE: Rule = Rule {

@@ -2,12 +2,20 @@
 
 use std::net::IpAddr;
 
+use anyhow::Context;
 use attach::{
+    lock::NetworkLock,
     record::Records,
-    ruleset::{guard::Guard, host_forward::Accepts, owner::Owner, plan::Plan},
+    ruleset::{
+        guard::{self, Guard},
+        host_forward::Accepts,
+        owner::Owner,
+        plan::Plan,
+    },
 };
 use cni::names::{Attachment, NetworkName};
 use ipnetwork::IpNetwork;
+use kernel::nft::Nft;
 use serde::{Deserialize, Serialize};
 
 use super::config::IngressPolicy;
@@ -47,9 +55,14 @@ impl Guarded {
         self.interface.as_deref().filter(|_| self.internal)
     }
 
-    /// What the network has in the host's own tables.
-    pub(super) fn accepts<'a>(&'a self, network: &'a NetworkName, subnets: &'a [IpNetwork]) -> Accepts<'a> {
-        Accepts { network, subnets, admin_chain: &self.admin_chain }
+    /// What its network needs for it.
+    pub(super) fn shared(&self, network: &NetworkName) -> Shared {
+        Shared {
+            network: network.clone(),
+            subnets: self.subnets(),
+            internal: self.internal().map(str::to_owned),
+            admin_chain: self.admin_chain.clone(),
+        }
     }
 
     pub(super) fn subnets(&self) -> Vec<IpNetwork> {
@@ -61,6 +74,73 @@ impl Guarded {
         subnets.dedup();
         subnets
     }
+}
+
+/// What attachments of a network have in common: its accepts in the host's own tables, and that it is internal. Made again by
+/// each of them, removed with the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shared {
+    network: NetworkName,
+    subnets: Vec<IpNetwork>,
+    /// The host's interface of an internal network.
+    internal: Option<String>,
+    admin_chain: String,
+}
+
+impl Shared {
+    /// Whose it is.
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
+    /// Puts it back while the network has attachments. What is there already is fine.
+    pub fn restore(&self, nft: &mut Nft) -> anyhow::Result<()> {
+        let _shared = NetworkLock::shared(&self.network)?;
+        if records(&self.network).is_empty() { Ok(()) } else { self.ensure(nft) }
+    }
+
+    /// Under the network's lock.
+    pub(super) fn ensure(&self, nft: &mut Nft) -> anyhow::Result<()> {
+        if let Some(interface) = &self.internal {
+            guard::ensure_internal(nft, interface)?;
+        }
+        self.accepts().ensure(nft).context("let the network through FORWARD")
+    }
+
+    /// What is not there.
+    pub fn missing(&self, nft: &mut Nft) -> kernel::error::Result<Vec<String>> {
+        let mut missing = Vec::new();
+        if let Some(interface) = &self.internal
+            && !guard::is_internal(nft, interface)?
+        {
+            missing.push(format!("{interface} in set inet tenon internal"));
+        }
+        missing.extend(self.accepts().missing(nft)?);
+        Ok(missing)
+    }
+
+    /// With the network's last attachment, under the network's lock.
+    pub(super) fn remove(&self, nft: &mut Nft) -> anyhow::Result<()> {
+        if let Some(interface) = &self.internal
+            && !another_network_has(interface)?
+        {
+            guard::remove_internal(nft, interface)?;
+        }
+        Ok(self.accepts().remove(nft)?)
+    }
+
+    fn accepts(&self) -> Accepts<'_> {
+        Accepts { network: &self.network, subnets: &self.subnets, admin_chain: &self.admin_chain }
+    }
+}
+
+fn another_network_has(internal: &str) -> anyhow::Result<bool> {
+    for records in Records::of_every_network(NAME)? {
+        if records.all::<Guarded>()?.iter().any(|record| record.data.internal() == Some(internal)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The records of a network's attachments by this plugin.
