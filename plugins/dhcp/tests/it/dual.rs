@@ -160,3 +160,41 @@ fn a_prefix_for_everybody_is_enough() {
         assert!(lan.has_link("lan0"));
     });
 }
+
+#[test]
+fn a_bridge_and_a_device_of_the_host_lease_too() {
+    lab::run("dhcp_modes", |lab| {
+        let (_lan, _server) = dual_lan(lab, "2001:db8:5::50,2001:db8:5::99,64,2m");
+        let _agent = agent(lab);
+        let host = lab.host();
+        host.add_bridge("br0");
+        // Routers speak to containers here.
+        host.set_sysctl("net.ipv6.conf.br0.accept_ra", "0");
+        host.set_up("br0");
+        host.set_master("up0", "br0");
+        lab.rebase();
+        lab.allow_bridge("br0");
+        let modes = [
+            json!({"type": "bridge", "bridge": "br0"}),
+            json!({"type": "host", "mode": "device", "device": "up0"}),
+        ];
+        for (mode, name) in modes.into_iter().zip(["c1", "c2"]) {
+            let container = lab.netns(name);
+            let mut config = network(&["ipv4", "ipv6"]);
+            for (key, value) in mode.as_object().unwrap() {
+                config[key] = value.clone();
+            }
+            let plugin = config["type"].as_str().unwrap();
+            let call = lab.plugin(plugin).config(&config).netns(&container).container(name);
+            let result = call.add().ok();
+            for target in ["192.0.2.1", "2001:db8:5::1"] {
+                reaches(&container, target.parse().unwrap());
+            }
+            config["prevResult"] = result;
+            call.clone().config(&config).check().ok();
+            assert_eq!(known(lab), 3);
+            call.del().ok();
+            wait_for("no lease", Duration::from_secs(5), || known(lab) == 1);
+        }
+    });
+}
