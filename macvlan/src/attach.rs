@@ -176,7 +176,6 @@ impl Adding<'_> {
         if config.mode == Mode::Source {
             changes.push(macvlan::set_sources(&dev, &config.sources));
         }
-        container.netlink.batch(&changes)?;
         let mac = link.mac.context("a macvlan has a MAC address")?;
         if config.detect_duplicates {
             container.netlink.execute(link::change(&dev).up().request())?;
@@ -184,7 +183,7 @@ impl Adding<'_> {
         }
         let dad = if config.detect_duplicates { Dad::Probe } else { Dad::Skip };
         let interface = NewInterface { dev: &dev, mac, index: INTERFACE };
-        container.bring_up(&interface, result, dad)?;
+        container.bring_up_with(&interface, result, dad, changes)?;
         container.announce(&interface, result)
     }
 }
