@@ -11,8 +11,8 @@ use crate::{
     paths::Paths,
     term::{Color, Style},
     verb::{
-        self, agent, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, nat, network,
-        overlay, ps, repair, shell, status, tables, trace,
+        self, agent, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, mesh, nat, network,
+        overlay, ps, repair, report, shell, status, tables, trace,
     },
 };
 
@@ -92,10 +92,16 @@ pub enum Verb {
     Exec(exec::Exec),
     /// Follow a probe through every host and say where it ends, and why
     Trace(trace::Trace),
+    /// Try whether one end reaches another, how fast, and up to which size
+    Probe(mesh::Probe),
+    /// Try which containers of a network reach which
+    Mesh(mesh::Mesh),
     /// Show dropped packets as they happen, and why
     Drops(drops::Drops),
     /// Capture packets of containers and hosts into one file
     Capture(capture::Capture),
+    /// Print all that is known of this node, to attach to a ticket
+    Report(report::Report),
     /// Answer another netctl on standard input and output
     Agent(agent::Agent),
     /// Print the completions of a shell
@@ -140,6 +146,9 @@ impl Cli {
             Verb::Config(config) => config::run(&config, &context),
             Verb::Exec(exec) => exec::run(exec, &context),
             Verb::Trace(trace) => trace::run(&trace, &context),
+            Verb::Probe(probe) => mesh::probe(&probe, &context),
+            Verb::Mesh(mesh) => mesh::mesh(&mesh, &context),
+            Verb::Report(report) => report::run(&report, &context),
             Verb::Drops(drops) => drops::run(&drops, &context),
             Verb::Capture(capture) => capture::run(capture, &context),
             Verb::Agent(agent) => agent::run(&agent, &context),

@@ -21,6 +21,7 @@ pub mod output;
 pub mod packet;
 pub mod paths;
 pub mod progress;
+pub mod reach;
 pub mod repair;
 pub mod runtime;
 pub mod target;

@@ -97,24 +97,34 @@ impl Reply {
     }
 }
 
+/// Lines with columns as wide as their widest cell; for a table whose columns depend on what it shows.
+pub fn columns(header: &[String], rows: &[Vec<String>]) -> String {
+    aligned(&[header].into_iter().chain(rows.iter().map(Vec::as_slice)).collect::<Vec<_>>(), header.len())
+}
+
+fn aligned(lines: &[&[String]], shown: usize) -> String {
+    let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let width = |column: usize| {
+        let widths = lines.iter().filter_map(|line| Some(cell(line.get(column)?).chars().count()));
+        widths.max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..shown).map(width).collect();
+    let mut text = String::new();
+    for line in lines {
+        let cells = line.iter().zip(&widths).map(|(text, &width)| format!("{:width$}", cell(text)));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
 impl Table {
     /// The first `shown` columns, each as wide as its widest cell. An empty cell is `-`.
     fn text(&self, shown: usize) -> String {
-        let header = self.columns.iter().chain(self.wide).map(|&name| name.to_owned()).collect();
-        let lines: Vec<&Vec<String>> = [&header].into_iter().chain(&self.rows).collect();
-        let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-        let width = |column: usize| {
-            let widths = lines.iter().filter_map(|line| Some(cell(line.get(column)?).chars().count()));
-            widths.max().unwrap_or_default()
-        };
-        let widths: Vec<_> = (0..header.len().min(shown)).map(width).collect();
-        let mut text = String::new();
-        for line in lines {
-            let cells = line.iter().zip(&widths).map(|(text, &width)| format!("{:width$}", cell(text)));
-            text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-            text.push('\n');
-        }
-        text
+        let header: Vec<String> = self.columns.iter().chain(self.wide).map(|&name| name.to_owned()).collect();
+        let lines: Vec<&[String]> =
+            [header.as_slice()].into_iter().chain(self.rows.iter().map(Vec::as_slice)).collect();
+        aligned(&lines, header.len().min(shown))
     }
 }
 

@@ -119,6 +119,13 @@ impl Place {
         Ok(all.into_iter().map(|address| address.network.ip()).collect())
     }
 
+    /// The largest MTU of those that are up and lead out.
+    pub fn devices_mtu(&self) -> anyhow::Result<u32> {
+        let mut netlink = self.run(Netlink::open)??;
+        let links = link::list(&mut netlink)?.into_iter().filter(|link| link.is_up() && link.name != "lo");
+        links.map(|link| link.mtu).max().context("no device is up")
+    }
+
     /// Its devices by index.
     pub fn devices(&self) -> anyhow::Result<BTreeMap<u32, Device>> {
         let mut netlink = self.run(Netlink::open)??;

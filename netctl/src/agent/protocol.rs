@@ -1,7 +1,7 @@
 //! What `netctl` and the agent on a node say to each other: one JSON object a line, requests one way, replies and
 //! events the other. An unknown request is refused, an unknown key ignored, so either side may be the older one.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,7 @@ use crate::{
     doctor::Wire,
     facts::tunnel,
     graph::model::Told,
+    reach::Reached,
     trace::{counters::Counters, probe::Protocol},
     verb::ps::Row,
 };
@@ -50,6 +51,8 @@ pub enum Request {
     Examine,
     /// What does a picture show of you?
     Draw,
+    /// Do these answer from that namespace, or your own?
+    Reach { from: Option<PathBuf>, to: Vec<IpAddr> },
     /// Report every packet of these namespaces.
     Capture { places: Vec<CapturePlace>, filter: String, snaplen: u32 },
 }
@@ -132,6 +135,7 @@ pub enum Reply {
     Attachments(Vec<Row>),
     Examined(Box<Examined>),
     Told(Box<Told>),
+    Reached(Vec<Reached>),
 }
 
 /// What is wrong on a node.

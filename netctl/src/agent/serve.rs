@@ -18,6 +18,7 @@ use super::{
 use crate::{
     capture::record::Recorder,
     drops::watch::Watch,
+    reach,
     trace::{
         counters,
         observe::{self, Observer},
@@ -121,6 +122,13 @@ impl Session {
             Request::Attachments => nothing_more(Reply::Attachments(self.containers.attachments()?)),
             Request::Examine => nothing_more(Reply::Examined(Box::new(self.containers.examine()?))),
             Request::Draw => nothing_more(Reply::Told(Box::new(self.containers.draw()?))),
+            Request::Reach { from, to } => {
+                let from = match from {
+                    Some(path) => Place::at(String::new(), &path)?,
+                    None => Place::own()?,
+                };
+                nothing_more(Reply::Reached(reach::all(&from, &to)))
+            }
             Request::Capture { places, filter, snaplen } => {
                 let recorder = Recorder::open(places, filter.parse()?, snaplen)?;
                 let work: Work = Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?));

@@ -6,6 +6,7 @@ use super::doctor;
 use crate::{
     doctor::examine,
     exit::{Exit, Failure},
+    output,
     verb::Context,
 };
 
@@ -22,10 +23,17 @@ enum Verb {
     /// Say what is wrong in them: broken files with line and column, refused values, missing plugins, shared subnets
     #[command(after_help = "Example:\n  netctl config lint -o json")]
     Lint,
+    /// Print the JSON schema of a network configuration list, for editors
+    #[command(after_help = "Example:\n  netctl config schema > conflist.schema.json")]
+    Schema,
 }
 
 pub fn run(config: &Config, context: &Context) -> Result<Exit, Failure> {
     match config.verb {
+        Verb::Schema => {
+            output::write(SCHEMA);
+            Ok(Exit::Fine)
+        }
         Verb::Lint => {
             let facts = context.facts()?;
             let mut findings = examine(&facts);
@@ -36,3 +44,6 @@ pub fn run(config: &Config, context: &Context) -> Result<Exit, Failure> {
         }
     }
 }
+
+/// What the specification asks of every list (CNI 1.1, section 1), and the keys of the suite's own plugins that have few values.
+const SCHEMA: &str = include_str!("../../etc/conflist.schema.json");

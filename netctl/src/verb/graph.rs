@@ -1,6 +1,10 @@
 //! `netctl graph`: a picture of the hosts, their containers and what joins them.
 
-use std::{fs, io::stdin, path::PathBuf};
+use std::{
+    fs,
+    io::stdin,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -52,6 +56,14 @@ pub fn run(graph: &Graph, context: &Context) -> Result<Exit, Failure> {
         }
     });
     Ok(Exit::Fine)
+}
+
+/// A picture with a packet's way in it, as the file's name ends: `.html`, else SVG.
+pub(super) fn write(file: &Path, hops: Vec<Value>, context: &Context) -> Result<(), Failure> {
+    let picture = picture(context, hops)?;
+    let is_page = file.extension().is_some_and(|it| it == "html");
+    let text = if is_page { page::page(&picture) } else { svg::svg(&picture) };
+    Ok(fs::write(file, text).with_context(|| format!("write {}", file.display()))?)
 }
 
 /// This node and its peers, as they are now. Nothing is sent to try anything.

@@ -170,6 +170,14 @@ impl Row {
         self.host_link.as_deref()
     }
 
+    pub fn netns(&self) -> Option<&str> {
+        self.netns.as_deref()
+    }
+
+    pub fn first_ip(&self) -> Option<std::net::IpAddr> {
+        self.addresses.first().map(IpNetwork::ip)
+    }
+
     pub fn ifname(&self) -> &str {
         &self.ifname
     }

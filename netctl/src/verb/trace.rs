@@ -21,7 +21,7 @@ use crate::{
         show,
         verdict::Verdict,
     },
-    verb::Context,
+    verb::{Context, graph},
 };
 
 /// Sends a marked probe from SRC to DST and shows every hop on every host, and where and why it ended.
@@ -51,6 +51,9 @@ pub struct Trace {
     /// Write every hop to this file as pcapng, with what happened there as comment
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
+    /// Draw the hosts with the way of the probe to this file, SVG or, where it ends in .html, a page
+    #[arg(long, value_name = "FILE")]
+    graph: Option<PathBuf>,
     /// Do without BPF, as on a kernel that has none
     #[arg(long)]
     no_bpf: bool,
@@ -87,6 +90,11 @@ pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
     if let Some(path) = &trace.write {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
         save(&report, BufWriter::new(file)).with_context(|| format!("write {}", path.display()))?;
+    }
+    if let Some(file) = &trace.graph {
+        let document = show::document(&report);
+        let hops = document["hops"].as_array().cloned().unwrap_or_default();
+        graph::write(file, hops, context)?;
     }
     Ok(match report.outcome.verdict {
         Verdict::Delivered => Exit::Fine,

@@ -34,7 +34,7 @@ fn examples(command: &clap::Command) -> Vec<String> {
     lines.map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// The words of a command line up to a pipe; single quotes keep spaces.
+/// The words of a command line up to where its output goes; single quotes keep spaces.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     for (nth, part) in line.split('\'').enumerate() {
@@ -46,7 +46,7 @@ fn words(line: &str) -> Vec<String> {
         words.last_mut().expect("never empty").push_str(pieces.next().unwrap_or_default());
         words.extend(pieces.map(str::to_owned));
     }
-    words.into_iter().take_while(|word| word != "|").collect()
+    words.into_iter().take_while(|word| !["|", ">"].contains(&word.as_str())).collect()
 }
 
 #[test]

@@ -121,3 +121,74 @@ fn shells_and_man_know_every_verb() {
         assert!(node.scene.netctl("man").ok().stdout.contains(".SH SYNOPSIS"));
     });
 }
+
+#[test]
+fn who_reaches_whom_and_a_report() {
+    lab::run("who_reaches_whom", |lab| {
+        let (node, [c1, _]) = Node::running(lab);
+        let items = node.items("mesh ovl", "Reachability");
+        let pairs: Vec<_> =
+            items.iter().map(|it| (it["from"].clone(), it["to"].clone(), it["path_mtu"].clone())).collect();
+        assert_eq!(json!(pairs), json!([["c1", "c2", 1500], ["c2", "c1", 1500]]), "{items:#?}");
+        let text = node.scene.netctl("mesh ovl").ok().stdout;
+        let lines: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines[0], ["from\\to", "c1", "c2", "path-mtu"], "{text}");
+        let first = &lines[1];
+        assert!(first[..2] == ["c1", "-"] && first[2].contains('.') && first[3] == "1500", "{text}");
+        // Something narrower on the way is found to the byte.
+        lab.outside("up0");
+        lab.host().set_mtu("up0", 1337);
+        let item = &node.items("probe c1 198.51.100.254", "Reachability")[0];
+        assert_eq!(item["path_mtu"], 1337, "{item:#}");
+        lab.host().set_mtu("up0", 1500);
+        c1.exec(&["ip", "route", "add", "blackhole", "10.9.0.3/32"]).ok();
+        let said = node.scene.netctl("mesh ovl");
+        assert!(said.code == Some(1) && said.stdout.contains('✗'), "{said:#?}");
+        assert!(node.scene.netctl("mesh nosuch").usage().contains("\"nosuch\""));
+        c1.exec(&["ip", "route", "del", "blackhole", "10.9.0.3/32"]).ok();
+
+        let mut conf = bridged();
+        conf["plugins"][0]["args"] = json!({"apiToken": "hush-hush"});
+        node.conf(&conf);
+        let report = node.scene.netctl("report --node n1").ok();
+        assert!(!report.stdout.contains("hush-hush"), "{}", report.stdout);
+        let report = &report.json()["items"][0];
+        assert_eq!((&report["node"], &report["attachments"][0]["container"]), (&json!("n1"), &json!("c1")));
+        assert_eq!(report["networks"][0]["leases"], json!(["10.9.0.2", "10.9.0.3"]));
+        assert_eq!(report["namespaces"][1]["name"], "c1");
+        // What the schema names is what the configuration has.
+        let schema = node.scene.netctl("config schema").ok().json();
+        let known = schema["$defs"]["plugin"]["properties"].as_object().unwrap();
+        for key in bridged()["plugins"][0].as_object().unwrap().keys() {
+            assert!(known.contains_key(key), "{key}");
+        }
+        node.leave();
+    });
+}
+
+/// The words of the samples' headers in the README are those that the verbs print.
+#[test]
+fn samples_of_the_readme_are_what_is_printed() {
+    lab::run("samples_of_the_readme", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let mut compared = 0;
+        for block in include_str!("../../README.md").split("```").skip(1).step_by(2) {
+            let lines: Vec<_> = block.lines().collect();
+            for pair in lines.windows(2) {
+                let Some(words) = pair[0].strip_prefix("$ netctl ") else { continue };
+                let verb = words.split(' ').next().unwrap_or_default();
+                if !["ps", "network", "status", "flows", "nat", "ipam", "doctor", "mesh"].contains(&verb) {
+                    continue;
+                }
+                let said = node.scene.netctl(&format!("{words} --node n1")).stdout;
+                // How many findings there are depends on the node.
+                let shown = if verb == "doctor" { 5 } else { usize::MAX };
+                let head = |text: &str| text.split_whitespace().take(shown).collect::<Vec<_>>().join(" ");
+                assert_eq!(head(pair[1]), head(said.lines().next().unwrap_or_default()), "{words}");
+                compared += 1;
+            }
+        }
+        assert!(compared >= 8, "{compared} samples");
+        node.leave();
+    });
+}
