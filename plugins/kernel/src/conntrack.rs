@@ -64,7 +64,7 @@ impl Conntrack {
 
     /// Opens the connections of `netns`; the calling thread stays where it is.
     pub fn open_in(netns: &Netns) -> Result<Self> {
-        netns.run(Self::open)?
+        netns.visit(Self::open)?
     }
 
     /// The connections that match. The kernel walks its whole table (size: net.netfilter.nf_conntrack_buckets), but from

@@ -89,13 +89,15 @@ impl Netns {
 
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self, OpenError> {
-        Self::open("/proc/thread-self/ns/net")
+        Self::open(CURRENT)
     }
 
     fn from_file(file: File, name: String) -> Result<Self, OpenError> {
         let failed =
             |err: Errno| OpenError::Other(Error::new(format!("inspect network namespace {name}"), err));
-        if fstatfs(&file).map_err(failed)?.filesystem_type() != NSFS_MAGIC || is_other_kind(&file) {
+        let of_process = name.starts_with("/proc/");
+        let kind = fstatfs(&file).map_err(failed)?.filesystem_type();
+        if kind != NSFS_MAGIC || (of_process && is_other_kind(&file)) {
             return Err(OpenError::NotNetns { path: name });
         }
         let stat = fstat(&file).map_err(failed)?;
@@ -118,27 +120,57 @@ impl Netns {
     /// It runs on a thread of its own, which ends afterwards: whatever `work` does, panicking included, the calling
     /// thread never leaves its namespace. Costs some 30 microseconds; a panic of `work` is passed on.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let act = || format!("enter network namespace {}", self.name);
         thread::scope(|scope| {
             let inside = || self.enter().map(|()| work());
             let worker = thread::Builder::new()
                 .stack_size(STACK)
                 .spawn_scoped(scope, inside)
-                .map_err(|err| Error::new(act(), err))?;
+                .map_err(|err| Error::new(format!("enter network namespace {}", self.name), err))?;
             match worker.join() {
-                Ok(result) => result.map_err(|errno| {
-                    let other_kind = errno == Errno::EINVAL;
-                    Error::with_extack(act(), errno, other_kind.then(|| "it is no network namespace".into()))
-                }),
+                Ok(result) => result.map_err(|errno| self.refused(errno)),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place: on a thread that ends with the work")]
-    fn enter(&self) -> nix::Result<()> {
-        nix::sched::setns(self, CloneFlags::CLONE_NEWNET)
+    /// As [`Netns::run`] for what is over in an instant and can't fail to end, such as opening a socket: on the calling
+    /// thread itself, which goes and comes back. Costs two microseconds.
+    pub(crate) fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        let home = File::open(CURRENT)
+            .map_err(|err| Error::new("open the network namespace of this process", err))?;
+        // Whoever would not be let back in, as in a user namespace that does not own this one, must not leave.
+        if enter(&home).is_err() {
+            return self.run(work);
+        }
+        self.enter().map_err(|errno| self.refused(errno))?;
+        let _home = Home(home);
+        Ok(work())
     }
+
+    fn refused(&self, errno: Errno) -> Error {
+        let other_kind = errno == Errno::EINVAL;
+        let act = format!("enter network namespace {}", self.name);
+        Error::with_extack(act, errno, other_kind.then(|| "it is no network namespace".into()))
+    }
+
+    fn enter(&self) -> nix::Result<()> {
+        enter(&self.file)
+    }
+}
+
+/// Brings the calling thread back.
+struct Home(File);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // It was just there. In the wrong namespace nothing may go on.
+        enter(&self.0).expect("come back to the network namespace of this process");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place: both callers see to the way back")]
+fn enter(netns: &File) -> nix::Result<()> {
+    nix::sched::setns(netns, CloneFlags::CLONE_NEWNET)
 }
 
 /// A namespace file reached through /proc names its kind in its link text (`mnt:[4026531841]`); a bind mount shows its
@@ -183,5 +215,6 @@ impl From<OpenError> for io::Error {
     }
 }
 
+const CURRENT: &str = "/proc/thread-self/ns/net";
 /// Enough for a netlink exchange; less to map than the 2 MiB of std.
 const STACK: usize = 256 * 1024;

@@ -4,6 +4,10 @@
 //! Closing the socket of a batch that removed something, or that added a chain which was there, waits for the end of
 //! an RCU grace period (9-16 ms, measured on Linux 6.18); the batch itself takes microseconds. So what only adds
 //! should only add, and who removes should keep its [`Nft`] until its other work is done.
+//!
+//! The wait is `nft_rcv_nl_event`'s (net/netfilter/nf_tables_api.c), which holds the lock that every batch, and the end of every
+//! link of the namespace (`nf_tables_netdev_event`), must have. So nothing is won by leaving the socket to somebody else
+//! to close, as one can by sending it into a UNIX socket that is sent along: the link's removal then waits instead.
 
 mod attribute;
 pub mod batch;
@@ -47,7 +51,7 @@ impl Nft {
 
     /// Opens the ruleset of `netns`; the calling thread stays where it is.
     pub fn open_in(netns: &Netns) -> Result<Self> {
-        netns.run(Self::open)?
+        netns.visit(Self::open)?
     }
 
     /// Applies all of the batch, or none of it and tells what failed first. Removals of what is not there do not count.
