@@ -105,8 +105,8 @@ impl Container {
         between: Vec<Request>,
     ) -> anyhow::Result<()> {
         let families = families(interface, result);
-        if !families.is_empty() {
-            self.netns.run(|| prepare(interface.dev, &families))?;
+        if families.contains(&Family::V6) {
+            self.netns.run(|| prepare_v6(interface.dev))?;
         }
         let mut requests = addressed(interface, result, dad);
         requests.extend(between);
@@ -164,15 +164,10 @@ fn families(interface: &NewInterface<'_>, result: &AddResult) -> Vec<Family> {
 
 /// Settings that the reference makes too. They need no more than to be there: a container whose /proc/sys is read-only works
 /// without.
-fn prepare(dev: &Dev, families: &[Family]) {
-    let announce = announce::switch_on(dev, families);
-    let keep = if families.contains(&Family::V6) {
-        // Going down and up again does not lose the addresses.
-        sysctl::write(&sysctl::conf(Family::V6, &dev.name, "keep_addr_on_down"), "1")
-    } else {
-        Ok(())
-    };
-    for err in [announce.err(), keep.err()].into_iter().flatten() {
+fn prepare_v6(dev: &Dev) {
+    // Going down and up again does not lose the addresses.
+    let keep = sysctl::write(&sysctl::conf(Family::V6, &dev.name, "keep_addr_on_down"), "1");
+    for err in [announce::switch_on_v6(dev).err(), keep.err()].into_iter().flatten() {
         log::debug!("{err}");
     }
 }
@@ -187,8 +182,12 @@ fn switch_on_ipv6(dev: &Dev) -> Result<()> {
 /// The link must be up before the routes, so that comes first.
 fn addressed(interface: &NewInterface<'_>, result: &AddResult, dad: Dad) -> Vec<Request> {
     let own = result.ips.iter().filter(|ip| ip.interface == Some(interface.index));
+    let mut up = link::change(interface.dev).up();
+    if own.clone().any(|ip| ip.address.is_ipv4()) {
+        up = up.arp_notify();
+    }
     let addresses = own.map(|ip| address::add(interface.dev, ip.address, dad));
-    std::iter::once(link::change(interface.dev).up().request()).chain(addresses).collect()
+    std::iter::once(up.request()).chain(addresses).collect()
 }
 
 /// A result's route as the kernel gets it.

@@ -14,17 +14,10 @@ use crate::{
     sysctl,
 };
 
-/// Has the kernel announce the addresses of a link, from now on and whenever it goes up or gets another MAC address. For the
-/// namespace of the calling thread; `families` are those whose addresses it has.
-pub fn switch_on(dev: &Dev, families: &[Family]) -> Result<()> {
-    for family in families {
-        let key = match family {
-            Family::V4 => "arp_notify",
-            Family::V6 => "ndisc_notify",
-        };
-        sysctl::write(&sysctl::conf(*family, &dev.name, key), "1")?;
-    }
-    Ok(())
+/// Has the kernel announce the IPv6 addresses of a link, from now on and whenever it goes up or gets another MAC address. For
+/// the namespace of the calling thread: netlink has no word for it, as it has for IPv4 ([`link::change::Change::arp_notify`]).
+pub fn switch_on_v6(dev: &Dev) -> Result<()> {
+    sysctl::write(&sysctl::conf(Family::V6, &dev.name, "ndisc_notify"), "1")
 }
 
 /// Announces now: gives the link the MAC address that it has (`NETDEV_CHANGEADDR`, in net/ipv4/devinet.c and

@@ -2,9 +2,10 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage},
+    link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkMessage},
 };
 
 use super::{Dev, Mtu};
@@ -24,7 +25,7 @@ pub enum AddrGenMode {
 }
 
 /// A change of one link. The kernel applies the parts of one message in an order of its own (`do_setlink`,
-/// net/core/rtnetlink.c): namespace, MAC, MTU, name, alias, master, flags, queue length, address generation.
+/// net/core/rtnetlink.c): namespace, MAC, MTU, name, alias, master, flags, queue length, what is of one address family.
 #[derive(Clone, Debug)]
 pub struct Change {
     message: LinkMessage,
@@ -124,6 +125,18 @@ impl Change {
         self.with(LinkAttribute::AfSpecUnspec(vec![inet6]), "addrgenmode")
     }
 
+    /// Has the kernel announce the link's IPv4 addresses: see [`crate::announce`]. As the sysctl of that name, but it needs
+    /// neither a writable /proc/sys nor a thread in the link's namespace.
+    #[must_use]
+    pub fn arp_notify(self) -> Self {
+        let setting = DefaultNla::new(IPV4_DEVCONF_ARP_NOTIFY, 1_u32.to_ne_bytes().to_vec());
+        let mut settings = vec![0; setting.buffer_len()];
+        setting.emit(&mut settings);
+        let conf = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NLA_F_NESTED, settings));
+        let inet = AfSpecUnspec::Inet(vec![conf]);
+        self.with(LinkAttribute::AfSpecUnspec(vec![inet]), "arp_notify on")
+    }
+
     /// Moves it. It arrives down and without addresses; the name, unless one is given in the same change, must be
     /// free there.
     #[must_use]
@@ -165,3 +178,7 @@ impl From<AddrGenMode> for In6AddrGenMode {
         }
     }
 }
+
+const IFLA_INET_CONF: u16 = 1;
+/// include/uapi/linux/ip.h
+const IPV4_DEVCONF_ARP_NOTIFY: u16 = 22;

@@ -111,10 +111,8 @@ fn announcements_replace_what_neighbours_knew() {
         inside
             .batch(&networks_of_the_container().map(|network| address::add(&eth0.dev(), network, Dad::Skip)))
             .unwrap();
-        netns
-            .run(|| announce::switch_on(&eth0.dev(), &[kernel::route::Family::V4, kernel::route::Family::V6]))
-            .unwrap()
-            .unwrap();
+        inside.execute(link::change(&eth0.dev()).arp_notify().request()).unwrap();
+        netns.run(|| announce::switch_on_v6(&eth0.dev())).unwrap().unwrap();
         inside.execute(announce::now(&eth0.dev(), mac)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
         for address in addresses {

@@ -37,7 +37,7 @@ fn shapes_both_directions() {
         // What `b` sends, such as whose an address is, goes through the ifb.
         let address: ipnetwork::IpNetwork = "10.0.0.7/32".parse().unwrap();
         nl.batch(&[qdisc::replace_bucket(&ifb, &bucket), address::add(&b, address, Dad::Skip)]).unwrap();
-        announce::switch_on(&b, &[kernel::route::Family::V4]).unwrap();
+        nl.execute(link::change(&b).arp_notify().request()).unwrap();
         let before = received("ifb7");
         nl.execute(announce::now(&b, MacAddr([2, 0, 0, 0, 0, 7]))).unwrap();
         let deadline = Instant::now() + Duration::from_secs(5);
