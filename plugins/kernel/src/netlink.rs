@@ -2,7 +2,8 @@
 //!
 //! The kernel works through all messages of one `sendmsg(2)` before that call returns, an error in one does not stop
 //! the next (`netlink_rcv_skb`, net/netlink/af_netlink.c), and it acknowledges only what asks for it. So a batch asks
-//! for one acknowledgement, of its last message: whatever comes before that is an error or an answer.
+//! for one acknowledgement, of its last message, unless that has an answer anyway: whatever comes before is an error or
+//! an answer.
 
 mod wire;
 
@@ -88,6 +89,11 @@ impl Request {
         self
     }
 
+    /// One object comes back, or an error.
+    fn is_question(&self) -> bool {
+        matches!(self.message, RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetRoute(_))
+    }
+
     fn accepts(&self, error: &Error) -> bool {
         (self.tolerance.exists && error.is_exists())
             || (self.tolerance.missing && error.is_missing())
@@ -111,6 +117,7 @@ pub struct Netlink {
     port: u32,
     sequence: u32,
     outgoing: Vec<u8>,
+    /// Of a fixed capacity, never zeroed: most answers touch one page of it.
     incoming: Vec<u8>,
     /// Whose events are not wanted.
     ignored: Option<u32>,
@@ -130,12 +137,19 @@ impl Netlink {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
             socket.set_rx_buf_sz(RECEIVE_QUEUE).map_err(act)?;
         }
-        Ok(Self { socket, port, ignored: None, sequence: 0, outgoing: Vec::new(), incoming: vec![0; BUFFER] })
+        Ok(Self {
+            socket,
+            port,
+            ignored: None,
+            sequence: 0,
+            outgoing: Vec::new(),
+            incoming: Vec::with_capacity(BUFFER),
+        })
     }
 
     /// Opens a socket in `netns`; the calling thread stays where it is.
     pub fn open_in(netns: &Netns) -> Result<Self> {
-        netns.run(Self::open)?
+        netns.visit(Self::open)?
     }
 
     /// Sends one request and waits until it is done.
@@ -214,7 +228,7 @@ impl Netlink {
         self.outgoing.clear();
         for (index, request) in requests[..taken].iter().enumerate() {
             self.sequence = self.sequence.wrapping_add(1);
-            let acknowledge = if index + 1 == taken { NLM_F_ACK } else { 0 };
+            let acknowledge = if index + 1 == taken && !request.is_question() { NLM_F_ACK } else { 0 };
             push(
                 &mut self.outgoing,
                 &request.message,
@@ -226,7 +240,7 @@ impl Netlink {
         Ok((taken, first))
     }
 
-    /// Reads until the last of `requests` is acknowledged. `offset` is the index of the first of them.
+    /// Reads until the last of `requests` is acknowledged or answered. `offset` is the index of the first of them.
     fn collect(
         &mut self,
         requests: &[Request],
@@ -243,7 +257,8 @@ impl Netlink {
                 let Some(request) = requests.get(index).filter(|_| incoming.port == self.port) else {
                     continue;
                 };
-                let last = index + 1 == requests.len() && incoming.kind == NLMSG_ERROR;
+                let ends = incoming.kind == NLMSG_ERROR || request.is_question();
+                let last = index + 1 == requests.len() && ends;
                 answers.note(index + offset, request, &incoming);
                 if last {
                     return Ok(());
@@ -266,7 +281,8 @@ impl Netlink {
     /// Reads one datagram of the kernel into `incoming` and returns its length.
     fn receive(&mut self, act: &str) -> Result<usize> {
         loop {
-            match self.socket.recv_from(&mut &mut self.incoming[..], libc::MSG_TRUNC) {
+            self.incoming.clear();
+            match self.socket.recv_from(&mut self.incoming, libc::MSG_TRUNC) {
                 Ok((_, sender)) if sender.port_number() != 0 => {}
                 Ok((length, _)) if length > self.incoming.len() => {
                     return Err(Error::malformed(act, format_args!("a reply of {length} bytes was cut off")));
@@ -286,7 +302,9 @@ impl Netlink {
 
     /// Empties the queue, so that the answer to the next request finds room.
     fn drain(&mut self) {
-        while self.socket.recv_from(&mut &mut self.incoming[..], libc::MSG_DONTWAIT).is_ok() {}
+        while self.socket.recv_from(&mut self.incoming, libc::MSG_DONTWAIT).is_ok() {
+            self.incoming.clear();
+        }
     }
 
     /// Starts to receive what the kernel tells `group` (`RTNLGRP_*`, include/uapi/linux/rtnetlink.h). Events that

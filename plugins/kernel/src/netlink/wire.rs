@@ -1,5 +1,7 @@
 //! The netlink message format: writing requests, reading what comes back. Knows no socket.
 
+use std::borrow::Cow;
+
 use netlink_packet_core::{
     DecodeError, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkSerializable, NlasIterator,
     ParseableParametrized,
@@ -56,8 +58,10 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Result<Incom
 impl Incoming<'_> {
     /// The object this message describes.
     pub(super) fn decode(&self, act: &str) -> Result<RouteNetlinkMessage> {
-        RouteNetlinkMessage::parse_with_param(self.payload, self.kind)
-            .map_err(|err| Error::malformed(act, err))
+        let of_link =
+            matches!(self.kind, RTM_NEWLINK | RTM_DELLINK) && self.payload.first() == Some(&AF_UNSPEC);
+        let payload = if of_link { essential(self.payload) } else { Cow::Borrowed(self.payload) };
+        RouteNetlinkMessage::parse_with_param(&*payload, self.kind).map_err(|err| Error::malformed(act, err))
     }
 
     /// What an acknowledgement (`NLMSG_ERROR`) or the end of a dump (`NLMSG_DONE`) says.
@@ -89,18 +93,47 @@ impl Incoming<'_> {
     }
 }
 
+/// A link's description without what nobody here reads, which is most of it, and the dearest to decode. A malformed one is
+/// left for the decoder to refuse.
+fn essential(link: &[u8]) -> Cow<'_, [u8]> {
+    let Some((header, mut rest)) = link.split_at_checked(LINK_HEADER) else { return Cow::Borrowed(link) };
+    let mut kept = header.to_vec();
+    while let [low, high, kind_low, kind_high, ..] = *rest {
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        if length < 4 || length > rest.len() {
+            return Cow::Borrowed(link);
+        }
+        let (attribute, tail) = rest.split_at(length.next_multiple_of(ALIGN).min(rest.len()));
+        if READ.contains(&(u16::from_ne_bytes([kind_low, kind_high]) & NLA_TYPE_MASK)) {
+            kept.extend_from_slice(attribute);
+        }
+        rest = tail;
+    }
+    if rest.is_empty() { Cow::Owned(kept) } else { Cow::Borrowed(link) }
+}
+
 const HEADER: usize = 16;
 const ALIGN: usize = 4;
 const CODE: usize = 4;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLMSGERR_ATTR_MSG: u16 = 1;
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const AF_UNSPEC: u8 = 0;
+/// `struct ifinfomsg`
+const LINK_HEADER: usize = 16;
+const NLA_TYPE_MASK: u16 = 0x3fff;
+/// What `link::decode` reads, of include/uapi/linux/if_link.h: `IFLA_ADDRESS`, `_IFNAME`, `_MTU`, `_LINK`, `_MASTER`, `_TXQLEN`,
+/// `_OPERSTATE`, `_LINKINFO`, `_IFALIAS`, `_GROUP`, `_PROMISCUITY`, `_LINK_NETNSID`, `_PROP_LIST`, `_PERM_ADDRESS`,
+/// `_PARENT_DEV_NAME`. Statistics and every setting of IPv4 and IPv6 are among the rest.
+const READ: [u16; 15] = [1, 3, 4, 5, 10, 13, 16, 18, 20, 27, 30, 37, 52, 54, 56];
 
 #[cfg(test)]
 mod tests {
     use netlink_packet_core::{NLMSG_DONE, NLMSG_ERROR};
     use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
 
-    use super::{NLM_F_CAPPED, messages, push};
+    use super::{NLM_F_CAPPED, essential, messages, push};
 
     fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(16 + payload.len()).unwrap();
@@ -150,6 +183,26 @@ mod tests {
                 let _ = (incoming.outcome("act"), incoming.decode("act"));
             }
         }
+    }
+
+    #[test]
+    fn leaves_out_what_nobody_reads() {
+        let (header, mtu, statistics) = ([0; 16], [8, 0, 4, 0, 220, 5, 0, 0], [8, 0, 7, 0, 1, 1, 1, 1]);
+        let check = |parts: &[&[u8]], expected: &[&[u8]]| {
+            assert_eq!(*essential(&parts.concat()), expected.concat(), "{parts:?}");
+        };
+        check(&[&header, &statistics, &mtu, &statistics], &[&header, &mtu]);
+        let unknown = [8, 0, 99, 0, 1, 1, 1, 1];
+        check(&[&header, &unknown, &mtu], &[&header, &mtu]);
+        // A name of two bytes, padded and, at the end, not.
+        let name = [7, 0, 3, 0, b'a', b'b', 0];
+        check(&[&header, &name, &[0], &statistics], &[&header, &name, &[0]]);
+        check(&[&header, &statistics, &name], &[&header, &name]);
+        check(&[&header], &[&header]);
+        for broken in [&[3, 0, 7, 0][..], &[9, 0, 7, 0, 1], &[4, 0], &[0, 0, 0, 0]] {
+            check(&[&header, &statistics, broken], &[&header, &statistics, broken]);
+        }
+        check(&[&header[..15]], &[&header[..15]]);
     }
 
     #[test]
