@@ -2,7 +2,7 @@
 //!
 //! The rules are those of the reference library (`pkg/utils/utils.go`).
 
-use std::{fmt, str::FromStr};
+use std::{cell::RefCell, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -126,12 +126,23 @@ impl Attachment {
     /// The first `digits` hex digits (64 at most) of a SHA-256 over the three names, each with its length before it, so that no two
     /// attachments run into one string.
     pub fn hash(&self, digits: usize) -> String {
+        LAST_HASH.with_borrow_mut(|last| match last {
+            Some((of, hash)) if of == self => hex(hash, digits),
+            _ => {
+                let hash = self.digest();
+                *last = Some((self.clone(), hash));
+                hex(&hash, digits)
+            }
+        })
+    }
+
+    fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for part in [self.network.as_str(), self.container.as_str(), self.ifname.as_str()] {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
             hash.update(part.as_bytes());
         }
-        hex(&hash.finalize(), digits)
+        hash.finalize().into()
     }
 
     /// The name of the host's end of the attachment's veth pair: found again without any state.
@@ -154,10 +165,15 @@ impl fmt::Display for Attachment {
     }
 }
 
-fn hex(bytes: &[u8], digits: usize) -> String {
-    let mut hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(digits);
-    hex
+thread_local! {
+    /// A plugin serves one attachment, and names two dozen things after its hash.
+    static LAST_HASH: RefCell<Option<(Attachment, [u8; 32])>> = const { RefCell::new(None) };
+}
+
+/// The first `digits` hex digits of `bytes`.
+pub fn hex(bytes: &[u8], digits: usize) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+    bytes.iter().flat_map(|byte| [byte >> 4, *byte]).take(digits).map(digit).collect()
 }
 
 /// `CNI_NETNS` to the letter: results carry it as `sandbox` unchanged.

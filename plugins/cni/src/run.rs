@@ -88,7 +88,8 @@ fn serve<P: Plugin>(command: Command, version: &mut Option<Version>) -> anyhow::
         Command::Gc | Command::Status | Command::Version => None,
         Command::Add | Command::Del | Command::Check => Some(Target::parse(variable)?),
     };
-    let mut stdin = Vec::new();
+    // With room for most configurations at once.
+    let mut stdin = Vec::with_capacity(8192);
     io::stdin()
         .read_to_end(&mut stdin)
         .map_err(|err| Error::new(Code::Io, format!("read the configuration from standard input: {err}")))?;

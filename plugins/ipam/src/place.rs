@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cni::names::NetworkName;
+use cni::names::{NetworkName, hex};
 use sha2::{Digest, Sha256};
 
 /// The files of one network in one data directory.
@@ -51,7 +51,7 @@ impl Place {
 
 /// The first 16 bytes of SHA-256, in hex.
 pub(crate) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes), 32)
 }
 
 /// As [`hash`], of 6 bytes: to tell apart the few data directories of a host.
