@@ -2,8 +2,8 @@
 //! messages were prepared beforehand; it knows no CNI, and none of our crates.
 //!
 //! `floor SCRIPT NETNS LEASE CONTENT`: NETNS `-` for none; an empty CONTENT removes the lease file.
-//! A script is a row of parts: where (1 byte: 0 the host's rtnetlink, 1 the container's, 2 nftables), how many
-//! acknowledgements follow (1 byte), the length (4 bytes, little end first), and the messages.
+//! A script is a row of parts: where (1 byte: 0 the host's rtnetlink, 1 the container's, 2 nftables), the length (4 bytes,
+//! little end first), and the messages. A part has one answer, unless something in it fails.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -43,13 +43,13 @@ fn run() -> io::Result<()> {
     let mut sockets = [None, None, None];
     let script = fs::read(script)?;
     let mut rest = script.as_slice();
-    while let [place, acks, a, b, c, d, tail @ ..] = rest {
+    while let [place, a, b, c, d, tail @ ..] = rest {
         let (messages, tail) = tail.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
         let socket = match &mut sockets[usize::from(*place)] {
             Some(socket) => socket,
             unopened => unopened.insert(open(*place, netns.as_ref())?),
         };
-        send(socket, messages, *acks)?;
+        send(socket, messages)?;
         rest = tail;
     }
     if content.is_empty() { fs::remove_file(lease) } else { Ok(()) }
@@ -82,25 +82,12 @@ fn enter(netns: &File) -> io::Result<()> {
     Ok(setns(netns, CloneFlags::CLONE_NEWNET)?)
 }
 
-fn send(socket: &Socket, messages: &[u8], acks: u8) -> io::Result<()> {
+/// The kernel has done its work when the call that sends returns, and put an error before the answer.
+fn send(socket: &Socket, messages: &[u8]) -> io::Result<()> {
     socket.send(messages, 0)?;
     let mut buffer = [0_u8; 4096];
-    let mut missing = acks;
-    while missing > 0 {
-        let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
-        let mut rest = &buffer[..length];
-        while let [a, b, c, d, e, f, ..] = rest {
-            let size = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
-            if u16::from_le_bytes([*e, *f]) == NLMSG_ERROR {
-                let code =
-                    rest.get(16..20).and_then(|code| code.try_into().ok()).map_or(0, i32::from_le_bytes);
-                if code != 0 {
-                    return Err(io::Error::from_raw_os_error(-code));
-                }
-                missing = missing.saturating_sub(1);
-            }
-            rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
-        }
-    }
-    Ok(())
+    let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
+    let is_error = length >= 20 && buffer[4..6] == NLMSG_ERROR.to_ne_bytes();
+    let code = i32::from_ne_bytes([buffer[16], buffer[17], buffer[18], buffer[19]]);
+    if is_error && code != 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) }
 }

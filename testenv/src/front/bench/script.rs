@@ -18,19 +18,21 @@ pub(super) enum Place {
     Nftables = 2,
 }
 
-/// One part of a script: messages that go out in one call, each to be acknowledged.
+/// One part of a script: messages that go out in one call, of which the last is answered, and every one that fails.
 pub(super) fn part(place: Place, messages: &[(RouteNetlinkMessage, u16)]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for (message, flags) in messages {
+    for (number, (message, flags)) in messages.iter().enumerate() {
+        let is_last = number + 1 == messages.len();
+        let acknowledge = is_last && !matches!(message, RouteNetlinkMessage::GetLink(_));
         let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        header.flags = NLM_F_REQUEST | flags | if acknowledge { NLM_F_ACK } else { 0 };
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message.clone()));
         message.finalize();
         let start = bytes.len();
         bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
         message.serialize(&mut bytes[start..]);
     }
-    framed(place, messages.len(), &bytes)
+    framed(place, &bytes)
 }
 
 /// A batch that adds `key` to a set of the family inet.
@@ -43,10 +45,9 @@ pub(super) fn delete_element(table: &str, set: &str, key: Ipv4Addr) -> Vec<u8> {
     element(NFT_DELSETELEM, 0, [table, set], key)
 }
 
-fn framed(place: Place, acks: usize, bytes: &[u8]) -> Vec<u8> {
-    let acks = u8::try_from(acks).expect("a part is a handful of messages");
+fn framed(place: Place, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("a part is short");
-    [&[place as u8, acks], length.to_le_bytes().as_slice(), bytes].concat()
+    [&[place as u8], length.to_le_bytes().as_slice(), bytes].concat()
 }
 
 fn element(kind: u16, flags: u16, [table, set]: [&str; 2], key: Ipv4Addr) -> Vec<u8> {
@@ -62,7 +63,7 @@ fn element(kind: u16, flags: u16, [table, set]: [&str; 2], key: Ipv4Addr) -> Vec
         message(kind, NLM_F_ACK | flags, [NFPROTO_INET, 0, 0, 0], &body.concat()),
         message(NFNL_MSG_BATCH_END, 0, [0, 0, 0, 10], &[]),
     ];
-    framed(Place::Nftables, 1, &batch.concat())
+    framed(Place::Nftables, &batch.concat())
 }
 
 /// `nfgenmsg` is family, version, and the subsystem in network order where it counts.

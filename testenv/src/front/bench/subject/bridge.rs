@@ -6,9 +6,12 @@ use std::net::Ipv4Addr;
 
 use anyhow::Context;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage::{DelLink, NewAddress, NewLink, NewRoute, SetLink};
+use netlink_packet_route::RouteNetlinkMessage::{DelLink, GetLink, NewAddress, NewLink, NewRoute};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoData, InfoVeth, LinkAttribute,
+    LinkExtentMask, LinkMessage,
+};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde_json::{Value, json};
 
@@ -113,29 +116,55 @@ fn scripts(network: &Network<'_>, slot: usize, masquerade: bool) -> anyhow::Resu
     Ok(Scripts { add: add(&attachment), del: del(&attachment), address })
 }
 
+/// The kernel is told all that an attachment is, in the plugin's order, and nothing twice: a pair with known MAC addresses,
+/// each end born in its namespace and one in the bridge; the port without an address of its own, named after its owner,
+/// up; the container's end up, with address and route; and, once the port has been seen to pass packets, the
+/// announcement of the address, which the kernel makes when a MAC address is set.
 fn add(of: &Attachment) -> Vec<u8> {
+    let mac =
+        |end: u8| LinkAttribute::Address(vec![2, of.gateway.octets()[1], of.address.octets()[3], 0, 0, end]);
     let mut end = LinkMessageBuilder::<LinkUnspec>::new().name("eth0".to_string()).build();
     end.header.index = PEER_INDEX;
-    end.attributes.push(LinkAttribute::NetNsFd(script::NETNS_FD));
+    end.attributes.extend([mac(1), LinkAttribute::NetNsFd(script::NETNS_FD)]);
     let mut pair = LinkVeth::new(&of.name, "eth0")
         .set_info_data(InfoData::Veth(InfoVeth::Peer(end)))
         .controller(of.bridge)
+        .append_extra_attribute(mac(0))
         .build();
     pair.header.index = of.index;
+    let port = || LinkUnspec::new_with_index(of.index);
+    let inner = || LinkUnspec::new_with_index(PEER_INDEX);
+    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let mut announced = InetDevConf::default();
+    announced.arp_notify = 1;
+    let announced = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(announced)]);
+    let alias = LinkAttribute::IfAlias(format!("floor:{}", of.name));
+    let family = |spec| LinkAttribute::AfSpecUnspec(vec![spec]);
     let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(of.gateway).build();
-    let finish = LinkUnspec::new_with_index(of.index)
-        .append_extra_attribute(LinkAttribute::IfAlias(format!("floor:{}", of.name)))
-        .up();
-    let mut script = script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE)]);
-    script.extend(script::part(
-        Place::Container,
-        &[
-            (SetLink(LinkUnspec::new_with_index(PEER_INDEX).up().build()), 0),
-            (NewAddress(address(of)), EXCLUSIVE),
-            (NewRoute(route), EXCLUSIVE),
-        ],
-    ));
-    script.extend(script::part(Place::Host, &[(SetLink(finish.build()), 0)]));
+    let mut look = port().build();
+    look.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let parts = [
+        script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE)]),
+        script::part(
+            Place::Host,
+            &[
+                (NewLink(port().append_extra_attribute(family(no_address)).build()), 0),
+                (NewLink(port().append_extra_attribute(alias).up().build()), 0),
+            ],
+        ),
+        script::part(
+            Place::Container,
+            &[
+                (NewLink(inner().append_extra_attribute(family(announced)).up().build()), 0),
+                (NewAddress(address(of)), EXCLUSIVE),
+                (NewRoute(route), EXCLUSIVE),
+            ],
+        ),
+        // The question brings the carrier up to date (linkwatch_sync_dev): before, the bridge drops what comes in.
+        script::part(Place::Host, &[(GetLink(look), 0)]),
+        script::part(Place::Container, &[(NewLink(inner().append_extra_attribute(mac(1)).build()), 0)]),
+    ];
+    let mut script = parts.concat();
     if of.masquerade {
         script.extend(script::add_element(FLOOR_TABLE, FLOOR_SET, of.address));
     }
