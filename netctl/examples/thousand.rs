@@ -42,12 +42,10 @@ fn measure(lab: &Lab, count: u32) {
     let seconds = begun.elapsed().as_secs_f64();
     println!("{count} attachments of bridge and portmap made in {seconds:.1} s");
     for verb in ["ps", "status", "doctor"] {
-        let begun = Instant::now();
+        let (begun, before) = (Instant::now(), used());
         run(&programs, &root, &[verb], "{}");
-        let took = begun.elapsed().as_millis();
-        // Of the largest child until now; the plugins are small.
-        let kilobytes = getrusage(UsageWho::RUSAGE_CHILDREN).expect("ask for what children used").max_rss();
-        println!("netctl {verb}: {took} ms, at most {} MB", kilobytes / 1024);
+        let (took, after) = (begun.elapsed().as_millis(), used());
+        println!("netctl {verb}: {took} ms, {} ms of a CPU, at most {} MB", after.0 - before.0, after.1);
     }
     for number in 0..count {
         let name = format!("c{number}");
@@ -57,6 +55,13 @@ fn measure(lab: &Lab, count: u32) {
     for what in ["cni0", "table inet tenon", "/run/tenon", "route_localnet", "ip_forward", "forwarding"] {
         lab.allow(what);
     }
+}
+
+/// Milliseconds of CPUs that children used, and the megabytes of the largest until now; the plugins are small.
+fn used() -> (i64, i64) {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).expect("ask for what children used");
+    let milliseconds = |time: nix::sys::time::TimeVal| time.tv_sec() * 1000 + time.tv_usec() / 1000;
+    (milliseconds(usage.user_time()) + milliseconds(usage.system_time()), usage.max_rss() / 1024)
 }
 
 /// The directory of the workspace's programs, beside that of the examples.

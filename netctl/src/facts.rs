@@ -97,8 +97,10 @@ impl Facts {
         let cached = told(&mut blind, &"result cache", cache.list());
         blind.extend(cached.unreadable.iter().map(|err| format!("result cache: {err}")));
         let made = told(&mut blind, &"attachment records", Made::all());
-        let networks: Vec<_> =
+        let mut networks: Vec<_> =
             directory.networks.into_iter().map(|list| Network::new(list, &paths.networks)).collect();
+        let kept = told(&mut blind, &"overlay", agents::all());
+        networks.iter_mut().for_each(|network| agents::complete(network, &kept));
 
         let host = Space::look(Place::own()?)?;
         let paths_of_containers = cached.entries.iter().filter_map(|entry| entry.namespace());
@@ -134,7 +136,7 @@ impl Facts {
                 &"forwarding tables",
                 Netlink::open().and_then(|mut it| fdb::list_all(&mut it)),
             ),
-            kept: told(&mut blind, &"overlay", agents::all()),
+            kept,
             spaces,
             trials: Trials::default(),
             plugins: paths.plugins.clone(),

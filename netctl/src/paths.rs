@@ -45,7 +45,8 @@ impl Paths {
 const NET_D: &str = "/etc/cni/net.d";
 const RESULTS: &str = "/var/lib/cni/results";
 const NETWORKS: &str = "/var/lib/cni/networks";
-const PLUGINS: &str = "/opt/cni/bin";
+/// Where containerd, and where podman and distributions, have them.
+const PLUGINS: &str = "/opt/cni/bin:/usr/lib/cni:/usr/libexec/cni";
 
 #[cfg(test)]
 mod tests {
@@ -59,7 +60,13 @@ mod tests {
             _ => None,
         };
         let paths = Paths::new(None, |_| None);
-        assert_eq!((paths.conf_dir, paths.plugins), ("/etc/cni/net.d".into(), vec!["/opt/cni/bin".into()]));
+        assert_eq!(
+            (paths.conf_dir, paths.plugins),
+            (
+                "/etc/cni/net.d".into(),
+                vec!["/opt/cni/bin".into(), "/usr/lib/cni".into(), "/usr/libexec/cni".into()]
+            )
+        );
         let paths = Paths::new(None, with);
         assert_eq!((paths.conf_dir, paths.plugins), ("/n".into(), vec!["/a".into(), "/b".into()]));
         let paths = Paths::new(Some(Path::new("/r")), with);

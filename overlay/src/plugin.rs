@@ -8,7 +8,7 @@ mod attach;
 mod check;
 pub mod config;
 mod detach;
-mod record;
+pub mod record;
 
 use cni::{
     names::{Attachment, NetnsPath},

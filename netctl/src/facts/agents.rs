@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use cni::names::NetworkName;
+use cni::{decode::field, names::NetworkName};
 use overlay::{
     agent::request::Request,
     client::{self, SOCKET},
@@ -10,6 +10,9 @@ use overlay::{
     machine::report::Status,
     state::{self, LocalState},
 };
+use serde_json::Value;
+
+use super::network::Network;
 
 /// A network that an agent keeps, or kept.
 #[derive(Debug)]
@@ -38,6 +41,20 @@ pub fn all() -> Result<Vec<Kept>, String> {
         all.push(Kept { state, status, silent });
     }
     Ok(all)
+}
+
+/// What the configuration of an overlay leaves to the agent: a bridge that is the containers' gateway.
+pub fn complete(network: &mut Network, kept: &[Kept]) {
+    if network.driver != "overlay" {
+        return;
+    }
+    let config = &network.list.plugins[0].config;
+    let text = |key: &str| field(config, key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let name = text("network").unwrap_or_else(|| network.list.name.as_str());
+    let of = kept.iter().find(|kept| kept.state.network.as_str() == name);
+    let bridge = text("bridge").map(str::to_owned);
+    let bridge = bridge.or_else(|| of.map(|kept| format!("ovb{}", u32::from(kept.state.vni))));
+    (network.bridge, network.is_gateway) = (bridge, true);
 }
 
 fn ask(network: &NetworkName) -> (Option<Status>, Option<String>) {

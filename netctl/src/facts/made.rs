@@ -37,7 +37,25 @@ impl Made {
         for records in Records::of_every_network("macvlan")? {
             all.extend(records.all()?.into_iter().map(|record| of_macvlan(record.attachment, record.data)));
         }
+        for records in Records::of_every_network("overlay")? {
+            all.extend(records.all()?.into_iter().map(|record| of_overlay(record.attachment, record.data)));
+        }
         Ok(all)
+    }
+}
+
+fn of_overlay(key: Attachment, data: overlay::plugin::record::Attached) -> Made {
+    let ruleset = data.ruleset(&key);
+    Made {
+        plugin: "overlay",
+        key,
+        netns: data.netns,
+        host_link: Some(data.host_link),
+        bridge: Some(data.bridge),
+        master: None,
+        addresses: data.addresses,
+        masquerade: data.masquerade_beyond.is_some(),
+        ruleset,
     }
 }
 

@@ -2,9 +2,10 @@
 //! packets from the host and from containers; judges nothing.
 
 use std::{
-    io,
+    fs, io,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsFd,
+    path::Path,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -198,8 +199,7 @@ fn questions(facts: &Facts, blind: &mut Vec<String>) -> Vec<Question> {
         let Some(space) = facts.space(attached).filter(|_| facts.interface(attached).is_some()) else {
             continue;
         };
-        let servers = attached.result.iter().flat_map(|result| &result.dns.nameservers);
-        let servers: Vec<IpAddr> = servers.filter_map(|server| server.parse().ok()).collect();
+        let servers = name_servers(attached, &space.place);
         if servers.is_empty() {
             continue;
         }
@@ -229,6 +229,19 @@ fn questions(facts: &Facts, blind: &mut Vec<String>) -> Vec<Question> {
         outcome: outcome.unwrap_or(Outcome::Silent),
     };
     all.map(question).collect()
+}
+
+/// Those that the plugins named, else those of the file that `ip netns exec` shows to what it starts there (ip-netns(8)).
+fn name_servers(attached: &Attached, place: &Place) -> Vec<IpAddr> {
+    let given = attached.result.iter().flat_map(|result| &result.dns.nameservers);
+    let given: Vec<IpAddr> = given.filter_map(|server| server.parse().ok()).collect();
+    if !given.is_empty() {
+        return given;
+    }
+    let file = Path::new("/etc/netns").join(&place.name).join("resolv.conf");
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    named.filter_map(|server| server.trim().parse().ok()).collect()
 }
 
 type Open = (usize, IpAddr, io::Result<UdpSocket>);

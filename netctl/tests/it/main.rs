@@ -2,6 +2,7 @@
 
 mod chains;
 mod doctor;
+mod fleet;
 mod go;
 mod help;
 mod node;

@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 
 /// The record's data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attached {
-    pub(crate) bridge: String,
+pub struct Attached {
+    pub bridge: String,
     /// The host's end of the veth pair, the bridge's port.
-    pub(crate) host_link: String,
+    pub host_link: String,
     /// `CNI_NETNS` to the letter.
-    pub(crate) netns: String,
+    pub netns: String,
     /// The container's addresses with their subnets.
-    pub(crate) addresses: Vec<IpNetwork>,
+    pub addresses: Vec<IpNetwork>,
     /// The whole network at the time, if what leaves it is masqueraded.
-    pub(crate) masquerade_beyond: Option<Vec<IpNetwork>>,
+    pub masquerade_beyond: Option<Vec<IpNetwork>>,
 }
 
 impl Attached {
     /// What the attachment has in the suite's nftables tables.
-    pub(crate) fn ruleset(&self, attachment: &Attachment) -> Plan {
+    pub fn ruleset(&self, attachment: &Attachment) -> Plan {
         let Some(pools) = &self.masquerade_beyond else { return Plan::new() };
         let addresses: Vec<IpAddr> = self.addresses.iter().map(IpNetwork::ip).collect();
         Plan::new().masquerade(&Masquerade {
