@@ -96,10 +96,15 @@ impl Store {
 
     /// Accepts that there is none.
     pub fn forget(&self, attachment: &Attachment, family: Family) -> io::Result<()> {
-        match fs::remove_file(self.path(attachment, family)) {
-            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
-            _ => Ok(()),
+        let path = self.path(attachment, family);
+        // What an agent left that was killed as it wrote.
+        for path in [&path.with_extension("new"), &path] {
+            match fs::remove_file(path) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     pub fn find(&self, attachment: &Attachment, family: Family) -> Option<Kept> {

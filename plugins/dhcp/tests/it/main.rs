@@ -63,6 +63,10 @@ fn known(lab: &Lab) -> usize {
 /// Lets the time `moment` of each lease on disk be past, and that of its renewal.
 fn age(moment: &str) {
     for file in fs::read_dir("/run/tenon/dhcp").expect("there are leases").flatten() {
+        if file.path().extension().is_some() {
+            // The agent was killed as it wrote this.
+            continue;
+        }
         let text = fs::read(file.path()).expect("a lease can be read");
         let mut kept: Value = serde_json::from_slice(&text).expect("a lease is JSON");
         for lease in kept["lease"].as_object_mut().expect("a lease has a family").values_mut() {
