@@ -5,6 +5,8 @@ mod advertise;
 pub mod cluster;
 pub mod daemon;
 pub mod echo;
+#[cfg(target_arch = "x86_64")]
+pub mod fault;
 pub mod fleet;
 pub mod image;
 pub mod lab;

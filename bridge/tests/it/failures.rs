@@ -4,14 +4,15 @@ use std::fs;
 
 use nix::errno::Errno;
 use serde_json::{Value, json};
-use testenv::{lab::Lab, ns::Ns};
-
-use crate::{
+use testenv::{
     fault::{Fate, strike_each},
-    net::{
-        assert_nothing_of_ours_is_left, attach, call, dual_stack, everything, fixed, forget_the_network, ip,
-        layer2, leases, message, run,
-    },
+    lab::Lab,
+    ns::Ns,
+};
+
+use crate::net::{
+    assert_nothing_of_ours_is_left, attach, call, dual_stack, everything, fixed, forget_the_network, ip,
+    layer2, leases, message, run,
 };
 
 /// ADD of a container `one` with this configuration fails, leaves nothing, and says so.

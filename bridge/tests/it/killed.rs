@@ -1,11 +1,13 @@
 //! The plugin killed at each of its changes in turn; whatever comes next recovers.
 
 use serde_json::json;
-use testenv::plugin::PluginCall;
-
-use crate::{
+use testenv::{
     fault::{Fate, strike_each},
-    net::{assert_nothing_of_ours_is_left, call, everything, forget_the_network, message, run, with_result},
+    plugin::PluginCall,
+};
+
+use crate::net::{
+    assert_nothing_of_ours_is_left, call, everything, forget_the_network, message, run, with_result,
 };
 
 /// Kills an ADD at each step, has `recover` do its work, and looks for anything left.

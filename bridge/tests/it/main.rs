@@ -10,7 +10,6 @@ mod crowd;
 mod delegate;
 mod detach;
 mod failures;
-mod fault;
 mod fuzz;
 mod gateway;
 mod host;

@@ -61,12 +61,17 @@ impl Records {
         Ok(list(root)?.into_iter().map(|network| Self { dir: root.join(network).join(plugin) }).collect())
     }
 
-    /// Writes the record before the first change is made. Replaces an older one.
+    /// Writes the record before the first change is made. Replaces an older one. Leaves nothing when it fails.
     pub fn begin<T: Serialize>(&self, attachment: &Attachment, data: &T) -> Result<(), Error> {
         let path = self.path(attachment, State::Pending);
         let text = serde_json::to_vec(&Borrowed { attachment, data });
         let written = text.map_err(io::Error::from).and_then(|text| self.write(&path, &text));
-        written.map_err(|source| Error { act: "write", path, source })
+        written.map_err(|source| {
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir(&self.dir)
+                .and_then(|()| fs::remove_dir(self.dir.parent().unwrap_or(&self.dir)));
+            Error { act: "write", path, source }
+        })
     }
 
     /// Marks the record's ADD as done.

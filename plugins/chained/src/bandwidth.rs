@@ -57,13 +57,15 @@ impl Plugin for Bandwidth {
         let veth = host_end(&mut host, attachment, netns)?;
         let ifb = config.egress.map(|_| ifb_name(attachment));
         let shaped = Shaped { host_link: veth.name.clone(), ifb };
-        records(&attachment.network).begin(attachment, &shaped)?;
-        let made = shape(&mut host, &config, &veth, attachment).inspect_err(|_| {
-            if let Err(err) = take_back(attachment, &shaped) {
-                log::error!("{attachment}: after a failed ADD: {err:#}");
-            }
-        })?;
-        records(&attachment.network).complete(attachment)?;
+        let records = records(&attachment.network);
+        records.begin(attachment, &shaped)?;
+        let made = shape(&mut host, &config, &veth, attachment);
+        let made =
+            made.and_then(|made| Ok(records.complete(attachment).map(|()| made)?)).inspect_err(|_| {
+                if let Err(err) = take_back(attachment, &shaped) {
+                    log::error!("{attachment}: after a failed ADD: {err:#}");
+                }
+            })?;
         result.interfaces.extend(made.map(|ifb| Interface {
             name: ifb.name.clone(),
             mac: ifb.mac.map(|mac| mac.to_string()).unwrap_or_default(),
@@ -74,9 +76,13 @@ impl Plugin for Bandwidth {
     }
 
     fn del(_: &Request, attachment: &Attachment, _: Option<&NetnsPath>) -> anyhow::Result<()> {
-        if let Some((_, shaped)) = records(&attachment.network).find::<Shaped>(attachment)? {
+        let records = records(&attachment.network);
+        if let Some((_, shaped)) = records.find::<Shaped>(attachment)? {
             return take_back(attachment, &shaped);
         }
+        // An ADD that was killed may have left one that can't be read, or an empty directory.
+        records.remove(attachment)?;
+        records.retire()?;
         let mut host = Netlink::open()?;
         for name in [ifb_name(attachment), name_of_the_go_plugin(attachment)] {
             remove_ifb(&mut host, &name)?;
@@ -274,3 +280,24 @@ const LATENCY: Duration = Duration::from_millis(25);
 const FRAME: u32 = 18;
 /// `GSO_LEGACY_MAX_SIZE`, what interfaces pass on at once unless they are told otherwise.
 const LARGEST: u32 = 65536;
+
+#[cfg(test)]
+mod tests {
+    use cni::names::Attachment;
+
+    use super::ifb_name;
+
+    /// The reference runs the names together before it shortens them.
+    #[test]
+    fn bug_names_that_run_together_are_two() {
+        let name = |network: &str, container: &str, ifname: &str| {
+            ifb_name(&Attachment {
+                network: network.parse().unwrap(),
+                container: container.parse().unwrap(),
+                ifname: ifname.parse().unwrap(),
+            })
+        };
+        let names = [name("net", "c1", "eth0"), name("ne", "tc1", "eth0"), name("net", "c1", "eth1")];
+        assert!(names[0] != names[1] && names[0] != names[2], "{names:?}");
+    }
+}

@@ -1,6 +1,5 @@
 //! `firewall`: containers are let through the host's filter, and kept from each other where the network says so.
 
-use anyhow::Context;
 use attach::{
     check::failed,
     failures::Failures,
@@ -18,7 +17,7 @@ use cni::{
 use ipnetwork::IpNetwork;
 use kernel::{link, netlink::Netlink, nft::Nft, sysctl};
 
-use crate::{addresses::of_interface, stale::detach_each};
+use crate::{addresses::of_interface, stale::detach_each, usable};
 
 pub(crate) mod config;
 pub mod state;
@@ -109,9 +108,7 @@ impl Plugin for Firewall {
 
     fn status(request: &Request) -> anyhow::Result<()> {
         let config = Config::new(request)?;
-        let mut nft = Nft::open()?;
-        nft.generation().context("nftables can't be used")?;
-        status::check(&mut nft, &config, &request.name)
+        status::check(&mut usable::nftables()?, &config, &request.name)
     }
 }
 
@@ -191,9 +188,12 @@ fn take_back(attachment: &Attachment, guarded: &Guarded) -> anyhow::Result<()> {
 /// Elements by their owner, and what the Go plugin made for the addresses of the result.
 fn take_back_unrecorded(request: &Request, attachment: &Attachment) -> anyhow::Result<()> {
     let mut failures = Failures::default();
+    // An ADD that was killed may have left one that can't be read, or an empty directory.
+    let records = records(&attachment.network);
+    failures.note(records.remove(attachment));
+    failures.note(records.retire());
     let mut nft = Nft::open()?;
-    // The interface plugin's elements have the same owner, and its DEL comes next.
-    failures.note(sweep::remove_owned(&mut nft, &Owner::of(attachment)));
+    failures.note(sweep::remove_guard(&mut nft, &Owner::of(attachment)));
     if let Ok(Some(result)) = request.prev_result() {
         let addresses: Vec<_> = of_interface(&result, &attachment.ifname).iter().map(IpNetwork::ip).collect();
         failures.note(legacy::remove_accepts(&mut nft, &addresses));

@@ -11,6 +11,7 @@ pub mod portmap;
 pub mod sbr;
 mod stale;
 pub mod tuning;
+mod usable;
 
 #[cfg(test)]
 mod readme;

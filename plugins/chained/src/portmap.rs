@@ -1,6 +1,5 @@
 //! `portmap`: what is sent to a port of the host goes to a port of the container.
 
-use anyhow::Context;
 use attach::{
     check::failed,
     failures::Failures,
@@ -23,7 +22,7 @@ use kernel::{
     sysctl,
 };
 
-use crate::{addresses::of_interface, stale::detach_each};
+use crate::{addresses::of_interface, stale::detach_each, usable};
 
 mod conditions;
 pub(crate) mod config;
@@ -119,7 +118,7 @@ impl Plugin for Portmap {
 
     fn status(request: &Request) -> anyhow::Result<()> {
         Config::new(request)?;
-        Nft::open()?.generation().context("nftables can't be used")?;
+        usable::nftables()?;
         Ok(())
     }
 }
@@ -134,10 +133,12 @@ fn published(
 ) -> anyhow::Result<Published> {
     let mut sides = Vec::new();
     for address in first_of_each(&of_interface(result, &attachment.ifname)) {
-        // No way to the container is not portmap's to judge.
         let oif = match route::lookup(host, address.ip()).map(|route| route.dev) {
             Ok(Some(index)) => Some(link::by_index(host, index)?.name),
-            Ok(None) | Err(_) => None,
+            Ok(None) => None,
+            // No way to the container is not portmap's to judge.
+            Err(err) if err.is_unreachable() => None,
+            Err(err) => return Err(err.into()),
         };
         sides.extend(Side::new(config, address, oif));
     }
@@ -202,7 +203,7 @@ fn make_room(
     }
     let mut holders = taken(plan, nft)?;
     if holders.is_empty() {
-        sweep::remove_owned(nft, &Owner::of(attachment))?;
+        sweep::remove_ports(nft, &Owner::of(attachment))?;
     }
     // Each that goes may have had several of the ports.
     while let Some(holder) = holders.first() {
@@ -216,8 +217,12 @@ fn make_room(
 /// by their owner, and what the Go plugin may have made by the names that it gives.
 fn take_back(attachment: &Attachment, published: Option<&Published>) -> anyhow::Result<()> {
     let mut nft = Nft::open()?;
+    let records = records(&attachment.network);
     let Some(published) = published else {
-        sweep::remove_owned(&mut nft, &Owner::of(attachment))?;
+        // An ADD that was killed may have left one that can't be read, or an empty directory.
+        records.remove(attachment)?;
+        records.retire()?;
+        sweep::remove_ports(&mut nft, &Owner::of(attachment))?;
         return legacy::remove_ports(&mut nft, attachment);
     };
     published.ruleset(attachment).remove(&mut nft)?;
@@ -225,7 +230,6 @@ fn take_back(attachment: &Attachment, published: Option<&Published>) -> anyhow::
     if let Err(err) = flows::forget_own(&ports) {
         log::warn!("{attachment}: connections to it may stay: {err}");
     }
-    let records = records(&attachment.network);
     records.remove(attachment)?;
     records.retire()?;
     Ok(())

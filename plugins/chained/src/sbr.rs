@@ -57,7 +57,8 @@ impl Plugin for Sbr {
         let main = if routed.own { movable(nl, &dev)? } else { vec![] };
         records.begin(attachment, &routed)?;
         let plan = Plan { config: &config, addresses: &addresses, dev: &dev, routed: &routed, main: &main };
-        apply(nl, &plan).inspect_err(|_| {
+        let applied = apply(nl, &plan);
+        applied.and_then(|()| Ok(records.complete(attachment)?)).inspect_err(|_| {
             let restored = main.iter().map(route::replace).collect::<Vec<_>>();
             if let Err(err) = take_back(nl, &dev, &routed).and_then(|()| Ok(nl.batch(&restored)?)) {
                 log::error!("{attachment}: after a failed ADD: {err:#}");
@@ -65,7 +66,6 @@ impl Plugin for Sbr {
                 log::error!("{attachment}: after a failed ADD: {err}");
             }
         })?;
-        records.complete(attachment)?;
         Ok(result)
     }
 

@@ -58,14 +58,14 @@ impl Plugin for Tuning {
             None => Before::of(&mut container, &config, &link)?,
         };
         records.begin(attachment, &before)?;
-        apply(&mut container, &config, &link).inspect_err(|_| {
+        let applied = apply(&mut container, &config, &link);
+        applied.and_then(|()| Ok(records.complete(attachment)?)).inspect_err(|_| {
             if let Err(err) = before.restore(&mut container, &attachment.ifname) {
                 log::error!("{attachment}: after a failed ADD: {err:#}");
             } else if let Err(err) = records.remove(attachment).and_then(|()| records.retire()) {
                 log::error!("{attachment}: after a failed ADD: {err}");
             }
         })?;
-        records.complete(attachment)?;
         for interface in &mut result.interfaces {
             if interface.name == attachment.ifname.as_str() && !interface.sandbox.is_empty() {
                 interface.mac = config.mac.map_or_else(|| interface.mac.clone(), |mac| mac.to_string());

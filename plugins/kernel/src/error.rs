@@ -89,6 +89,12 @@ impl Error {
         self.raw_os_error() == Some(libc::ENOBUFS)
     }
 
+    /// There is no route, or one that refuses (`unreachable`, `prohibit` and `blackhole` of ip-route(8)).
+    pub fn is_unreachable(&self) -> bool {
+        let refusals = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EACCES, libc::EINVAL];
+        self.raw_os_error().is_some_and(|code| refusals.contains(&code))
+    }
+
     /// Time ran out while waiting.
     pub fn is_timeout(&self) -> bool {
         self.kind() == io::ErrorKind::TimedOut

@@ -268,6 +268,16 @@ impl Place {
             .any(|name| self.name.starts_with(name))
     }
 
+    /// It is portmap's.
+    pub(super) fn is_of_ports(&self) -> bool {
+        ["port", "hairpin", "from_localhost"].iter().any(|name| self.name.starts_with(name))
+    }
+
+    /// It is firewall's.
+    pub(super) fn is_of_guard(&self) -> bool {
+        ["guarded", "let_in", "apart"].iter().any(|name| self.name.starts_with(name))
+    }
+
     pub(super) fn set(&self) -> Set<'_> {
         Set { table: self.table, name: &self.name, key: self.key, data: self.data, intervals: false }
     }

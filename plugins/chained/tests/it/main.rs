@@ -4,6 +4,7 @@
 
 mod bandwidth;
 mod crowd;
+mod every;
 mod firewall;
 mod loopback;
 mod net;

@@ -111,6 +111,22 @@ fn the_allowlist_is_kept() {
     });
 }
 
+/// Bug of the reference: it writes them in any order, though one may change what another has set.
+#[test]
+fn bug_sysctls_have_an_order() {
+    run("tuning_order", |lab| {
+        // All interfaces' forwarding sets that of each.
+        let sysctl_of = json!({"net.ipv4.conf.eth0.forwarding": "0", "net.ipv4.conf.all.forwarding": "1"});
+        let container = attach(lab, &net(&[tuning(json!({"sysctl": sysctl_of}))]), "c1");
+        container.check(lab);
+        let found =
+            ["all", "eth0"].map(|of| sysctl(&container.ns, &format!("net.ipv4.conf.{of}.forwarding")));
+        assert_eq!(found, ["1", "0"]);
+        container.detach(lab);
+        lab.remove_netns(container.ns);
+    });
+}
+
 /// Bug of the reference: a failure in the middle leaves what was done before it.
 #[test]
 fn bug_a_failed_add_leaves_nothing_changed() {

@@ -4,8 +4,9 @@
 //!
 //! Not strace: its `when=` counts each system call for itself and each thread anew, so most calls are out of its reach.
 
-use std::thread;
+use std::{panic::resume_unwind, thread};
 
+use crate::plugin::{PluginCall, Reply};
 use nix::{
     errno::Errno,
     libc::{self, c_long, user_regs_struct},
@@ -16,11 +17,10 @@ use nix::{
     },
     unistd::Pid,
 };
-use testenv::plugin::{PluginCall, Reply};
 
 /// What happens to the plugin at the system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// It is killed before the call.
     Killed,
     /// The call does nothing and fails with this.
@@ -28,31 +28,33 @@ pub(crate) enum Fate {
 }
 
 /// How a call went, and the system call that was struck, if there were so many.
-pub(crate) struct Struck {
-    pub(crate) reply: Reply,
-    pub(crate) at: Option<&'static str>,
+pub struct Struck {
+    pub reply: Reply,
+    pub at: Option<&'static str>,
 }
 
 /// Calls the plugin with `verb`; its `number`th change, from 1, meets `fate`.
+///
+/// # Panics
+/// When the plugin can't be traced.
 #[track_caller]
-pub(crate) fn strike(call: &PluginCall, verb: &str, number: usize, fate: Fate) -> Struck {
+pub fn strike(call: &PluginCall, verb: &str, number: usize, fate: Fate) -> Struck {
     // It waits for its tracer, and is the plugin only then.
     let running = call.clone().through(&["sh", "-c", "kill -STOP $$; exec \"$0\""]).start(verb);
-    let pid = Pid::from_raw(i32::try_from(running.pid()).unwrap());
+    let pid = Pid::from_raw(i32::try_from(running.pid()).expect("the kernel's process ids are positive"));
     // A thread's tracees are let go when it ends.
-    let traced = thread::scope(|scope| scope.spawn(|| Tracer::new(pid, number, fate).run()).join().unwrap());
+    let traced = thread::scope(|scope| scope.spawn(|| Tracer::new(pid, number, fate).run()).join());
+    let traced = traced.unwrap_or_else(|panic| resume_unwind(panic));
     let at = traced.unwrap_or_else(|cause| panic!("trace {verb}: {cause}"));
     Struck { reply: running.wait(), at }
 }
 
 /// Strikes every change of the call in turn, `then` after each, until it gets through without one. Says how many there were.
+///
+/// # Panics
+/// When the plugin can't be traced.
 #[track_caller]
-pub(crate) fn strike_each(
-    call: &PluginCall,
-    verb: &str,
-    fate: Fate,
-    mut then: impl FnMut(&str, &Reply),
-) -> usize {
+pub fn strike_each(call: &PluginCall, verb: &str, fate: Fate, mut then: impl FnMut(&str, &Reply)) -> usize {
     for number in 1..1000 {
         let Struck { reply, at } = strike(call, verb, number, fate);
         then(&format!("{verb} {fate:?} at change {number}, {}", at.unwrap_or("none")), &reply);
