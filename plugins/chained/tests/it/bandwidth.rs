@@ -38,12 +38,22 @@ fn rate(container: &Ns, direction: Direction, to: &str, more: &[&str]) -> f64 {
     said["end"]["sum_received"]["bits_per_second"].as_f64().unwrap()
 }
 
-/// A frame has headers, which count: 66 to 86 of 1514 bytes.
+/// A frame has headers, which count: 66 to 86 of 1514 bytes. More than is allowed never gets through; a busy machine may get
+/// less through at times, and is asked again.
 #[track_caller]
-fn assert_limited(what: &str, rate: f64, configured: f64) {
-    eprintln!("{what}: {:.1} of {:.0} Mbit/s", rate / 1e6, configured / 1e6);
-    assert!((0.90..1.02).contains(&(rate / configured)), "{what}: {rate} of {configured}");
+fn assert_limited(what: &str, configured: f64, measure: impl Fn() -> f64) {
+    for _ in 0..ATTEMPTS {
+        let rate = measure();
+        eprintln!("{what}: {:.1} of {:.0} Mbit/s", rate / 1e6, configured / 1e6);
+        assert!(rate / configured < 1.02, "{what}: {rate} of {configured}");
+        if rate / configured > 0.90 {
+            return;
+        }
+    }
+    panic!("{what}: less than nine tenths of {configured}");
 }
+
+const ATTEMPTS: usize = 4;
 
 #[test]
 fn both_directions_have_the_configured_rate() {
@@ -53,8 +63,8 @@ fn both_directions_have_the_configured_rate() {
         container.check(lab);
         let server = server(lab, lab.host());
         for (direction, configured) in [(Direction::Ingress, 40e6), (Direction::Egress, 80e6)] {
-            let rate = rate(&container.ns, direction, "10.1.0.1", &[]);
-            assert_limited(&format!("{direction:?}"), rate, configured);
+            let measure = || rate(&container.ns, direction, "10.1.0.1", &[]);
+            assert_limited(&format!("{direction:?}"), configured, measure);
         }
         drop(server);
         container.detach(lab);
@@ -76,14 +86,17 @@ fn only_what_the_subnets_say_is_limited() {
             let container = attach(lab, &net(&[bandwidth(with(limits.clone(), subnets.clone()))]), "c1");
             container.check(lab);
             for direction in [Direction::Ingress, Direction::Egress] {
-                let (limited, free) = thread::scope(|scope| {
-                    let free = scope.spawn(|| rate(&container.ns, direction, free, &["--bitrate", "400M"]));
-                    (rate(&container.ns, direction, limited, &[]), free.join().unwrap())
-                });
                 let what = format!("{direction:?} with {subnets}");
-                assert_limited(&what, limited, 40e6);
-                eprintln!("{what}, others: {:.0} Mbit/s", free / 1e6);
-                assert!(free > 120e6, "{what}: others {free}");
+                assert_limited(&what, 40e6, || {
+                    let (limited, free) = thread::scope(|scope| {
+                        let free =
+                            scope.spawn(|| rate(&container.ns, direction, free, &["--bitrate", "400M"]));
+                        (rate(&container.ns, direction, limited, &[]), free.join().unwrap())
+                    });
+                    eprintln!("{what}, others: {:.0} Mbit/s", free / 1e6);
+                    assert!(free > 80e6, "{what}: others {free}");
+                    limited
+                });
             }
             let ifb = container.result["interfaces"][3]["name"].as_str().unwrap();
             lab.exec(&["tc", "filter", "del", "dev", ifb]).ok();
