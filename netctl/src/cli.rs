@@ -11,8 +11,8 @@ use crate::{
     paths::Paths,
     term::{Color, Style},
     verb::{
-        self, agent, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, mesh, nat, network,
-        overlay, ps, repair, report, shell, status, tables, trace,
+        self, agent, bench, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, mesh, nat,
+        network, overlay, ps, repair, report, shell, status, tables, top, trace,
     },
 };
 
@@ -96,6 +96,10 @@ pub enum Verb {
     Probe(mesh::Probe),
     /// Try which containers of a network reach which
     Mesh(mesh::Mesh),
+    /// Measure how much passes between two ends
+    Bench(bench::Bench),
+    /// Show what each container receives and sends now
+    Top(top::Top),
     /// Show dropped packets as they happen, and why
     Drops(drops::Drops),
     /// Capture packets of containers and hosts into one file
@@ -149,6 +153,8 @@ impl Cli {
             Verb::Probe(probe) => mesh::probe(&probe, &context),
             Verb::Mesh(mesh) => mesh::mesh(&mesh, &context),
             Verb::Report(report) => report::run(&report, &context),
+            Verb::Bench(bench) => bench::run(&bench, &context),
+            Verb::Top(top) => top::run(&top, &context),
             Verb::Drops(drops) => drops::run(&drops, &context),
             Verb::Capture(capture) => capture::run(capture, &context),
             Verb::Agent(agent) => agent::run(&agent, &context),

@@ -26,5 +26,6 @@ pub mod repair;
 pub mod runtime;
 pub mod target;
 pub mod term;
+pub mod throughput;
 pub mod trace;
 pub mod verb;

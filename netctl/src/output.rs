@@ -86,14 +86,18 @@ pub struct Table {
 
 impl Reply {
     pub fn write(&self, format: Format) {
+        write(&self.text(format));
+    }
+
+    pub fn text(&self, format: Format) -> String {
         let document = || document(self.kind, self.items.clone());
-        write(&match format {
+        match format {
             Format::Json => format!("{}\n", document()),
             Format::Yaml => yaml(&document()),
             Format::Name => self.names.iter().map(|name| format!("{name}\n")).collect(),
             Format::Table => self.table.text(self.table.columns.len()),
             Format::Wide => self.table.text(usize::MAX),
-        });
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
 };
 
 pub mod agent;
+pub mod bench;
 pub mod capture;
 pub mod config;
 pub mod doctor;
@@ -34,6 +35,7 @@ pub mod report;
 pub mod shell;
 pub mod status;
 pub mod tables;
+pub mod top;
 pub mod trace;
 
 /// What the command line and the environment say to every verb.

@@ -170,6 +170,12 @@ impl Node {
         self.reply(posted)
     }
 
+    /// As [`Node::ask`], of what takes longer.
+    pub fn ask_for(&mut self, request: Request, patience: Duration) -> anyhow::Result<Reply> {
+        let posted = self.post(request)?;
+        self.reply_within(posted, patience)
+    }
+
     /// Asks. Several nodes work side by side when all are asked before the first reply is waited for.
     pub fn post(&mut self, request: Request) -> anyhow::Result<Posted> {
         let id = self.next_id;
@@ -183,16 +189,20 @@ impl Node {
     }
 
     /// Waits for the reply to what was asked; replies come in the order of the questions.
-    pub fn reply(&mut self, Posted(id): Posted) -> anyhow::Result<Reply> {
+    pub fn reply(&mut self, posted: Posted) -> anyhow::Result<Reply> {
+        self.reply_within(posted, PATIENCE)
+    }
+
+    fn reply_within(&mut self, Posted(id): Posted, patience: Duration) -> anyhow::Result<Reply> {
         let name = self.name.clone();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + patience;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.replies.recv_timeout(left) {
                 Ok(Message::Reply { id: of, reply }) if of == id => return Ok(reply),
                 Ok(Message::Refused { id: of, error }) if of == id => bail!("node {name}: {error}"),
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("node {name} did not answer within {PATIENCE:?}"),
+                Err(RecvTimeoutError::Timeout) => bail!("node {name} did not answer within {patience:?}"),
                 Err(RecvTimeoutError::Disconnected) => {
                     bail!("agent of node {name} has ended: {}", self.end())
                 }

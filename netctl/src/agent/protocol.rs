@@ -1,7 +1,11 @@
 //! What `netctl` and the agent on a node say to each other: one JSON object a line, requests one way, replies and
 //! events the other. An unknown request is refused, an unknown key ignored, so either side may be the older one.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +15,7 @@ use crate::{
     facts::tunnel,
     graph::model::Told,
     reach::Reached,
+    throughput::Measured,
     trace::{counters::Counters, probe::Protocol},
     verb::ps::Row,
 };
@@ -53,6 +58,10 @@ pub enum Request {
     Draw,
     /// Do these answer from that namespace, or your own?
     Reach { from: Option<PathBuf>, to: Vec<IpAddr> },
+    /// Serve measurements there, until the end.
+    Serve { on: PathBuf, address: IpAddr },
+    /// How much passes from there to who serves?
+    Measure { from: PathBuf, to: SocketAddr, milliseconds: u64 },
     /// Report every packet of these namespaces.
     Capture { places: Vec<CapturePlace>, filter: String, snaplen: u32 },
 }
@@ -136,6 +145,10 @@ pub enum Reply {
     Examined(Box<Examined>),
     Told(Box<Told>),
     Reached(Vec<Reached>),
+    Serving {
+        port: u16,
+    },
+    Measured(Measured),
 }
 
 /// What is wrong on a node.

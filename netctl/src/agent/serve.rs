@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     capture::record::Recorder,
     drops::watch::Watch,
-    reach,
+    reach, throughput,
     trace::{
         counters,
         observe::{self, Observer},
@@ -128,6 +129,15 @@ impl Session {
                     None => Place::own()?,
                 };
                 nothing_more(Reply::Reached(reach::all(&from, &to)))
+            }
+            Request::Serve { on, address } => {
+                let port = Place::at(String::new(), &on)?.run(|| throughput::serve(address))??;
+                nothing_more(Reply::Serving { port })
+            }
+            Request::Measure { from, to, milliseconds } => {
+                let time = Duration::from_millis(milliseconds);
+                let measured = Place::at(String::new(), &from)?.run(|| throughput::measure(to, time))?;
+                nothing_more(Reply::Measured(measured.with_context(|| format!("measure to {to}"))?))
             }
             Request::Capture { places, filter, snaplen } => {
                 let recorder = Recorder::open(places, filter.parse()?, snaplen)?;

@@ -1,9 +1,9 @@
 //! Pictures, translations, and what shells and man(1) get.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use serde_json::json;
-use testenv::lab;
+use testenv::{lab, wait};
 
 use crate::node::{Node, bridged};
 
@@ -166,6 +166,30 @@ fn who_reaches_whom_and_a_report() {
     });
 }
 
+#[test]
+fn rates_and_throughput() {
+    lab::run("rates_and_throughput", |lab| {
+        let (node, _containers) = Node::running(lab);
+        let item = node.items("bench c1 ovl/c2 --time 50", "Throughput")[0].clone();
+        for number in ["tcp_1_bits_per_s", "tcp_8_bits_per_s", "connections_per_s"] {
+            assert!(item[number].as_u64().unwrap() > 0, "{item:#}");
+        }
+        assert!(item["rtt_p50_us"].as_u64() <= item["rtt_p99_us"].as_u64(), "{item:#}");
+        assert!(node.scene.netctl("bench c1 nobody").usage().contains("\"nobody\""));
+        let busy = std::thread::scope(|scope| {
+            let busy = scope.spawn(|| node.items("bench c1 c2 --time 500", "Throughput"));
+            let rates = wait::poll(Duration::from_secs(20), || {
+                let items = node.items("top --once --interval 0.1", "Rates");
+                (items.len() == 2 && items[1]["rx_bytes_per_s"].as_u64() > Some(100_000)).then_some(items)
+            });
+            busy.join().unwrap();
+            rates.expect("traffic in top")
+        });
+        assert!(busy.iter().all(|it| it["errors_per_s"] == 0), "{busy:#?}");
+        node.leave();
+    });
+}
+
 /// The words of the samples' headers in the README are those that the verbs print.
 #[test]
 fn samples_of_the_readme_are_what_is_printed() {
@@ -177,7 +201,9 @@ fn samples_of_the_readme_are_what_is_printed() {
             for pair in lines.windows(2) {
                 let Some(words) = pair[0].strip_prefix("$ netctl ") else { continue };
                 let verb = words.split(' ').next().unwrap_or_default();
-                if !["ps", "network", "status", "flows", "nat", "ipam", "doctor", "mesh"].contains(&verb) {
+                if !["ps", "network", "status", "flows", "nat", "ipam", "doctor", "mesh", "top"]
+                    .contains(&verb)
+                {
                     continue;
                 }
                 let said = node.scene.netctl(&format!("{words} --node n1")).stdout;

@@ -1,0 +1,194 @@
+//! `netctl top`: what each container receives and sends now.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{IsTerminal, Write, stdout},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::{
+    exit::{Exit, Failure},
+    facts::Facts,
+    output::{Format, Reply, Table},
+    verb::Context,
+};
+
+/// Shows rates, drops and errors by container, the busiest first, until it is interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  netctl top --once\n  netctl top --once --interval 0.5 -o json")]
+pub struct Top {
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = interval)]
+    interval: f64,
+    /// One look, and no screen
+    #[arg(long)]
+    once: bool,
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|err| format!("{err}"))?;
+    if (0.05..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("not within 0.05 and 3600".to_owned()) }
+}
+
+pub fn run(top: &Top, context: &Context) -> Result<Exit, Failure> {
+    let pause = Duration::from_secs_f64(top.interval);
+    let mut facts = context.facts()?;
+    let mut before = look(&facts);
+    loop {
+        thread::sleep(pause);
+        let after = look(&facts);
+        let rows = rates(&facts, &before, &after);
+        if top.once {
+            reply(&rows).write(context.format);
+            return Ok(Exit::Fine);
+        }
+        if !show(&rows, &facts.node, context) {
+            return Ok(Exit::Fine);
+        }
+        // Containers come and go.
+        facts = Facts::gather(context.node.as_deref(), &context.paths)?;
+        before = after;
+    }
+}
+
+/// Counters of a device at a time.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    at: Instant,
+    /// As the container sees them.
+    received: [u64; 4],
+    sent: [u64; 4],
+}
+
+/// By attachment. The host's end of a veth counts the other way around.
+fn look(facts: &Facts) -> BTreeMap<String, Counted> {
+    let host = counters(&fs::read_to_string(DEVICES).unwrap_or_default());
+    let all = facts.attachments.iter().filter_map(|it| {
+        let at = Instant::now();
+        let counted = match facts.host_link(it) {
+            Some(link) => host.get(&link.name).map(|(received, sent)| (*sent, *received)),
+            None => {
+                let text = facts.space(it)?.place.run(|| fs::read_to_string(DEVICES)).ok()?.ok()?;
+                counters(&text).get(it.key.ifname.as_str()).copied()
+            }
+        };
+        let (received, sent) = counted?;
+        Some((it.key.to_string(), Counted { at, received, sent }))
+    });
+    all.collect()
+}
+
+/// Bytes, packets, errors and drops of each device, received and sent (/proc/net/dev, net/core/net-procfs.c).
+fn counters(text: &str) -> BTreeMap<String, ([u64; 4], [u64; 4])> {
+    let lines = text.lines().filter_map(|line| line.split_once(':'));
+    let devices = lines.filter_map(|(name, numbers)| {
+        let numbers: Vec<u64> = numbers.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+        let received = numbers.get(0..4)?.try_into().ok()?;
+        Some((name.trim().to_owned(), (received, numbers.get(8..12)?.try_into().ok()?)))
+    });
+    devices.collect()
+}
+
+struct Row {
+    container: String,
+    network: String,
+    received: [u64; 4],
+    sent: [u64; 4],
+}
+
+/// A second's worth, the busiest first.
+fn rates(facts: &Facts, before: &BTreeMap<String, Counted>, after: &BTreeMap<String, Counted>) -> Vec<Row> {
+    let rows = facts.attachments.iter().filter_map(|it| {
+        let key = it.key.to_string();
+        let (old, new) = (before.get(&key)?, after.get(&key)?);
+        let milliseconds = u64::try_from(new.at.duration_since(old.at).as_millis()).ok()?.max(1);
+        let rate = |old: [u64; 4], new: [u64; 4]| {
+            std::array::from_fn(|nth| new[nth].saturating_sub(old[nth]) * 1000 / milliseconds)
+        };
+        Some(Row {
+            container: it.label().to_owned(),
+            network: it.key.network.to_string(),
+            received: rate(old.received, new.received),
+            sent: rate(old.sent, new.sent),
+        })
+    });
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.received[0] + row.sent[0]));
+    rows
+}
+
+fn reply(rows: &[Row]) -> Reply {
+    let item = |row: &Row| {
+        let Row { container, network, received, sent } = row;
+        let [rx_bytes, rx_packets, rx_errors, rx_drops] = received;
+        let [tx_bytes, tx_packets, tx_errors, tx_drops] = sent;
+        json!({"container": container, "network": network, "rx_bytes_per_s": rx_bytes, "tx_bytes_per_s": tx_bytes,
+            "rx_packets_per_s": rx_packets, "tx_packets_per_s": tx_packets,
+            "drops_per_s": rx_drops + tx_drops, "errors_per_s": rx_errors + tx_errors})
+    };
+    let cells = |row: &Row| {
+        let Row { container, network, received, sent } = row;
+        let numbers =
+            [received[1], sent[1], received[3] + sent[3], received[2] + sent[2]].map(|it| it.to_string());
+        let rates = [bits(received[0]), bits(sent[0])];
+        [container.clone(), network.clone()].into_iter().chain(rates).chain(numbers).collect()
+    };
+    Reply {
+        kind: "Rates",
+        items: rows.iter().map(item).collect(),
+        names: rows.iter().map(|row| row.container.clone()).collect(),
+        table: Table {
+            columns: &["CONTAINER", "NETWORK", "RX", "TX", "RX-PPS", "TX-PPS", "DROPS", "ERRORS"],
+            wide: &[],
+            rows: rows.iter().map(cells).collect(),
+        },
+    }
+}
+
+/// In a unit that keeps numbers short.
+fn bits(bytes: u64) -> String {
+    let bits = bytes.saturating_mul(8);
+    match bits {
+        0..10_000 => format!("{bits} b/s"),
+        10_000..10_000_000 => format!("{} kb/s", bits / 1000),
+        10_000_000..10_000_000_000 => format!("{} Mb/s", bits / 1_000_000),
+        _ => format!("{} Gb/s", bits / 1_000_000_000),
+    }
+}
+
+/// A screen anew, or another document where nobody looks at a screen; false when nobody is there any more.
+fn show(rows: &[Row], node: &str, context: &Context) -> bool {
+    let reply = reply(rows);
+    let is_screen = stdout().is_terminal() && matches!(context.format, Format::Table | Format::Wide);
+    let head = if is_screen {
+        format!("\x1b[H\x1b[2J{node}: {} attachments, ^C to end\n\n", rows.len())
+    } else {
+        String::new()
+    };
+    let text = head + &reply.text(context.format);
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// Of the calling thread's namespace.
+const DEVICES: &str = "/proc/thread-self/net/dev";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_by_column() {
+        let text = "Inter-| Receive | Transmit\n face |bytes packets\n  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n lo: 1\n";
+        let found = counters(text);
+        assert_eq!(found.get("eth0"), Some(&([1, 2, 3, 4], [9, 10, 11, 12])));
+        assert_eq!(found.len(), 1);
+        let shown = [1, 10_000, 20_000_000].map(bits);
+        assert_eq!(shown, ["8 b/s", "80 kb/s", "160 Mb/s"]);
+    }
+}
