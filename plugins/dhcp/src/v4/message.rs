@@ -210,7 +210,8 @@ fn times(options: &DhcpOptions, now: Moment) -> Option<Times> {
     let rebind = seconds(OptionCode::Rebinding).filter(|t2| *t2 < lease).unwrap_or(lease * 7 / 8);
     let renew =
         seconds(OptionCode::Renewal).filter(|t1| *t1 < rebind).unwrap_or_else(|| (lease / 2).min(rebind));
-    let at = |seconds| now + Duration::from_secs(seconds);
+    // Never at once: what is answered at once would be asked for without end.
+    let at = |seconds: u64| now + Duration::from_secs(seconds.max(1));
     Some(Times { renew: at(renew), rebind: at(rebind), expire: at(lease) })
 }
 

@@ -281,7 +281,7 @@ impl Client {
     fn made_from(&self, prefix: Prefix, advert: &Advert, now: Moment) -> Lease {
         let mut octets = prefix.network.network().octets();
         octets[8..].copy_from_slice(&self.identity.mac.to_eui64());
-        let at = |seconds| now + Duration::from_secs(seconds);
+        let at = |seconds: u64| now + Duration::from_secs(seconds.max(1));
         let valid = u64::from(prefix.valid);
         let times = Times { renew: at(valid / 2), rebind: at(valid), expire: at(valid) };
         Lease {

@@ -203,7 +203,8 @@ fn times(association: &IANA, granted: &IAAddr, now: Moment) -> Option<Times> {
     let given = |seconds: u32| Some(u64::from(seconds)).filter(|seconds| *seconds > 0);
     let rebind = given(association.t2).filter(|t2| *t2 < valid).unwrap_or(basis * 4 / 5);
     let renew = given(association.t1).filter(|t1| *t1 <= rebind).unwrap_or_else(|| (basis / 2).min(rebind));
-    let at = |seconds| now + Duration::from_secs(seconds);
+    // Never at once: what is answered at once would be asked for without end.
+    let at = |seconds: u64| now + Duration::from_secs(seconds.max(1));
     Some(Times { renew: at(renew), rebind: at(rebind), expire: at(valid) })
 }
 

@@ -204,6 +204,19 @@ fn a_lease_for_ever_needs_nothing() {
 }
 
 #[test]
+fn nothing_is_asked_for_without_end() {
+    for more in
+        [vec![DhcpOption::AddressLeaseTime(0)], vec![DhcpOption::AddressLeaseTime(9), DhcpOption::Renewal(0)]]
+    {
+        let mut scene = Scene::new();
+        let (discover, _) = sent(&scene.next());
+        let (request, _) = sent(&scene.answer(&discover, MessageType::Offer, vec![]));
+        scene.answer(&request, MessageType::Ack, more);
+        assert_eq!(scene.client.deadline().unwrap().since(scene.now).as_secs(), 1);
+    }
+}
+
+#[test]
 fn classless_routes_stand_in_for_the_routers() {
     let mut scene = Scene::new();
     let (discover, _) = sent(&scene.next());

@@ -294,6 +294,19 @@ fn a_silent_server_costs_the_address_in_the_end() {
 }
 
 #[test]
+fn nothing_is_asked_for_without_end() {
+    let mut scene = Scene::new();
+    scene.next();
+    let lease = had(&scene.router(advert(0, &[prefix(AUTONOMOUS, 1)])));
+    assert_eq!(seconds(&scene, &lease), [1, 1, 1]);
+    let mut scene = Scene::new();
+    let solicit = scene.solicited();
+    let request = sent(&scene.server(reply(&solicit, MessageType::Advertise, &[granted(1), sure()])));
+    let lease = had(&scene.server(reply(&request, MessageType::Reply, &[granted(1)])));
+    assert_eq!(seconds(&scene, &lease), [1, 1, 1]);
+}
+
+#[test]
 fn what_strangers_send_does_no_harm() {
     let mut scene = Scene::new();
     let solicit = scene.solicited();
