@@ -84,7 +84,10 @@ impl Place {
             set("disable_ipv6", "0")?;
             set("autoconf", "0")?;
             if let Some(priority) = priority {
-                set("ra_defrtr_metric", &priority.to_string())?;
+                match set("ra_defrtr_metric", &priority.to_string()) {
+                    Err(err) if err.is_missing() => log::warn!("{err}: kernels have this since 5.12"),
+                    set => drop(set?),
+                }
             }
             // Also in a container that forwards (Documentation/networking/ip-sysctl.rst).
             set("accept_ra", "2")?;
