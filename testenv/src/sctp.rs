@@ -39,14 +39,18 @@ impl Ns {
 
     /// Sends an INIT from inside, and waits for its INIT ACK. An error where none comes from there that is meant for us.
     pub fn sctp_talk(&self, to: SocketAddr) -> io::Result<()> {
-        self.run(|| ask(to))
+        // Of no other talk, so that each is a connection of its own.
+        self.sctp_talk_from(PORTS.fetch_add(1, Ordering::Relaxed), to)
+    }
+
+    /// The same from a port of one's choice: again, it is the same connection for who tracks it.
+    pub fn sctp_talk_from(&self, port: u16, to: SocketAddr) -> io::Result<()> {
+        self.run(|| ask(port, to))
     }
 }
 
-fn ask(to: SocketAddr) -> io::Result<()> {
+fn ask(from: u16, to: SocketAddr) -> io::Result<()> {
     let socket = open(to.ip())?;
-    // Of no other talk, so that each is a connection of its own.
-    let from = PORTS.fetch_add(1, Ordering::Relaxed);
     let init = Packet { from, to: to.port(), tag: 0, kind: INIT, initiate: u32::from(from) << 8 | 1 };
     let start = Instant::now();
     socket.send_to(&init.encode(), SocketAddr::new(to.ip(), 0))?;

@@ -3,7 +3,10 @@
 use serde_json::json;
 use testenv::lab::Lab;
 
-use crate::net::{at, attach, elements, message, net, other, portmap, run, tcp, try_attach, udp, with};
+use crate::net::{
+    at, attach, elements, message, net, of_each, other, portmap, run, serve, talks, tcp, try_attach, udp,
+    with,
+};
 
 #[track_caller]
 fn refused(lab: &Lab, network: &crate::net::Network, name: &str) -> String {
@@ -103,6 +106,32 @@ fn what_is_not_there_is_missed() {
             lab.exec(&["nft", "delete", "table", "inet", "tenon"]).ok();
             lab.remove_netns(container.ns);
         }
+    });
+}
+
+/// As by a distribution's service that loads /etc/nftables.conf, but for a flush of everything.
+#[test]
+fn a_reload_of_other_tables_leaves_it_alone() {
+    run("portmap_reload", |lab| {
+        lab.needs_program("nft", "nftables");
+        let outside = lab.outside("up0");
+        lab.rebase();
+        let container = attach(lab, &net(&[portmap(&of_each(8080))]), "c1");
+        let servers = serve(&container.ns);
+        let file = lab.dir().join("nftables.conf");
+        let rules = "chain in { type filter hook input priority 0; ct state established accept; }";
+        lab.write(
+            &file,
+            &format!("table inet mine\ndelete table inet mine\ntable inet mine {{\n{rules}\n}}\n"),
+        );
+        for _ in 0..2 {
+            lab.exec(&["nft", "-f", file.to_str().unwrap()]).ok();
+            assert!(talks(&outside, "198.51.100.1:8080"));
+            container.check(lab);
+        }
+        lab.exec(&["nft", "delete", "table", "inet", "mine"]).ok();
+        drop(servers);
+        container.detach(lab);
     });
 }
 

@@ -306,6 +306,31 @@ fn bug_a_udp_flow_reaches_the_new_owner_of_the_port() {
     });
 }
 
+/// The same with SCTP, whose flows the reference never forgets.
+#[test]
+fn bug_an_sctp_flow_reaches_the_new_owner_of_the_port() {
+    run("portmap_sctp_flow", |lab| {
+        let outside = two_addresses(lab);
+        let network = net(&[ports(&json!({}))]);
+        for (to, from) in [(V4, 4000), (V6, 4001)] {
+            let talks = || outside.sctp_talk_from(from, at(to)).is_ok();
+            assert!(!talks(), "nobody is there");
+            let one = attach(lab, &network, "one");
+            let first = one.ns.sctp_answer(80);
+            assert!(talks(), "{to}: the first owner");
+            one.detach(lab);
+            let two = attach(lab, &network, "two");
+            let second = two.ns.sctp_answer(80);
+            assert!(talks(), "{to}: the new owner");
+            assert_eq!((first.seen().len(), second.seen().len()), (1, 1), "{to}");
+            two.detach(lab);
+            drop((first, second));
+            lab.remove_netns(one.ns);
+            lab.remove_netns(two.ns);
+        }
+    });
+}
+
 /// DEL of one network's port does not disturb a stream through the same port of another address.
 #[test]
 fn a_running_stream_loses_nothing_when_another_leaves() {
