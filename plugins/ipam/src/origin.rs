@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::place::short_hash;
+use crate::{place::short_hash, store::read};
 
 /// A host and one of its boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +29,10 @@ impl Origin {
     }
 
     pub(crate) fn of_this_boot() -> io::Result<Self> {
-        let machine = fs::read("/etc/machine-id").ok().filter(|id| !id.trim_ascii().is_empty());
-        let machine = machine.map_or_else(|| fs::read("/proc/sys/kernel/hostname"), Ok)?;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let read = |path| read(Path::new(path));
+        let machine = read("/etc/machine-id").ok().filter(|id| !id.trim_ascii().is_empty());
+        let machine = machine.map_or_else(|| read("/proc/sys/kernel/hostname"), Ok)?;
+        let boot = String::from_utf8(read("/proc/sys/kernel/random/boot_id")?).map_err(io::Error::other)?;
         Ok(Self { host: short_hash(machine.trim_ascii()), boot: boot.trim().to_owned() })
     }
 

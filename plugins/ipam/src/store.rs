@@ -247,8 +247,8 @@ fn parse_name(name: &std::ffi::OsStr) -> Option<IpAddr> {
     name.parse().ok().filter(|address: &IpAddr| address.to_string() == name)
 }
 
-/// Reads a lease file in one read where it fits, as all do that host-local wrote.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file in one read where it is short, as all leases are that host-local wrote.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut content = vec![0; 1024];
     let length = file.read(&mut content)?;

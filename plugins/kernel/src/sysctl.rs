@@ -1,7 +1,11 @@
 //! Settings under /proc/sys. `net/...` is that of the namespace of the calling thread: in another one, call from inside
 //! [`crate::netns::Netns::run`].
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
 
 use nix::errno::Errno;
 
@@ -47,8 +51,19 @@ fn directory(family: Family) -> &'static str {
 /// Reads a setting, without the newline at its end. `path` is relative to /proc/sys.
 pub fn read(path: &str) -> Result<String> {
     let failed = |err| Error::new(format!("read sysctl {path}"), err);
-    let mut text = fs::read_to_string(full(path).map_err(failed)?).map_err(failed)?;
-    text.truncate(text.trim_end().len());
+    let text = full(path).and_then(|path| read_whole(&path)).map_err(failed)?;
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+}
+
+/// One read gets all that there is, and less than it asked for.
+fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut text = vec![0; 256];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    if length == text.capacity() {
+        file.read_to_end(&mut text)?;
+    }
     Ok(text)
 }
 

@@ -4,7 +4,7 @@ use std::{fs, io, net::IpAddr, path::PathBuf};
 
 use cni::names::Attachment;
 
-use super::{Draft, Store, StoreError, failed};
+use super::{Draft, Store, StoreError, failed, read};
 use crate::{
     allocate::candidates,
     origin,
@@ -150,7 +150,8 @@ impl Store {
 
     /// Where round robin stands; unknown when nothing legible says so.
     fn last_reserved(&self, index: usize) -> Option<IpAddr> {
-        fs::read_to_string(self.last_reserved_path(index)).ok()?.trim().parse().ok()
+        let last = String::from_utf8(read(&self.last_reserved_path(index)).ok()?).ok()?;
+        last.trim().parse().ok()
     }
 
     fn last_reserved_path(&self, index: usize) -> PathBuf {
