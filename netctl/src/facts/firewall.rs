@@ -95,7 +95,7 @@ impl Chain {
         for rule in &self.rules {
             let about = rule.comparisons.iter().all(|it| traffic.is_about(it));
             match rule.accepts {
-                true if about => return None,
+                true if about || rule.may_let_in(traffic) => return None,
                 false if about && rule.is_plain && rule.lookups.is_empty() => {
                     return Some(format!("{} handle {}", place(&rule.chain), rule.handle));
                 }
@@ -140,6 +140,19 @@ impl Rule {
         let about =
             |it: &Vec<u8>| is_device(it, device) || is_address(it, address) || is_protocol_of(it, address);
         self.is_plain && self.lookups.is_empty() && self.comparisons.iter().all(about)
+    }
+}
+
+impl Rule {
+    /// An accept of this port, or of a set of ports, whatever else it asks for: what is not certain is no finding.
+    fn may_let_in(&self, traffic: &Traffic<'_>) -> bool {
+        let names = |length: usize| {
+            let mut headers = traffic.headers.iter().filter(|header| header.len() == length);
+            headers.any(|header| self.comparisons.iter().any(|compared| compared == header))
+        };
+        const PROTOCOL: usize = 1;
+        const PORT: usize = 2;
+        names(PORT) || !self.lookups.is_empty() && names(PROTOCOL)
     }
 }
 
@@ -209,3 +222,48 @@ fn conditions(rule: &ListedRule, before: &Conditions) -> Conditions {
 
 /// The kernel allows 16 (NFT_JUMP_STACK_SIZE).
 const DEPTH: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(accepts: bool, comparisons: &[&[u8]], lookups: &[&str]) -> Rule {
+        Rule {
+            chain: "in".to_owned(),
+            handle: 7,
+            accepts,
+            is_plain: true,
+            comparisons: comparisons.iter().map(|it| it.to_vec()).collect(),
+            lookups: lookups.iter().map(|&it| it.to_owned()).collect(),
+        }
+    }
+
+    /// Of UDP to port 4789 that comes in by u0.
+    #[track_caller]
+    fn check(drops: bool, rules: Vec<Rule>, expected: Option<&str>) {
+        let chain = Chain { family: "inet", table: "fw".to_owned(), name: "in".to_owned(), drops, rules };
+        let headers: [&[u8]; 2] = [&[17], &[0x12, 0xb5]];
+        let traffic = Traffic { is_ipv4: true, device: "u0", addresses: &[], headers: &headers };
+        assert_eq!(chain.stops(&traffic).as_deref(), expected);
+    }
+
+    #[test]
+    fn only_what_is_certain_stops() {
+        let port: &[u8] = &[0x12, 0xb5];
+        check(false, vec![], None);
+        check(true, vec![], Some("inet fw in policy"));
+        check(false, vec![rule(false, &[&[17], port], &[])], Some("inet fw in handle 7"));
+        check(false, vec![rule(false, &[b"u0\0\0\0", &[2], &[17], port], &[])], Some("inet fw in handle 7"));
+        // Another protocol, another port, another family, a set that nobody has looked into.
+        check(false, vec![rule(false, &[&[6], port], &[])], None);
+        check(false, vec![rule(false, &[&[17], &[0, 53]], &[])], None);
+        check(false, vec![rule(false, &[&[10], &[17], port], &[])], None);
+        check(false, vec![rule(false, &[&[17]], &["ports"])], None);
+        // What may let it in does, for all that is known.
+        check(true, vec![rule(true, &[&[17], port], &[])], None);
+        check(true, vec![rule(true, &[b"eth9\0", &[17], port], &[])], None);
+        check(true, vec![rule(true, &[&[17]], &["ports"])], None);
+        check(true, vec![rule(true, &[&[6]], &["ports"])], Some("inet fw in policy"));
+        check(true, vec![rule(true, &[&[0, 0, 0, 0]], &[])], Some("inet fw in policy"));
+    }
+}
