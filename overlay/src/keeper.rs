@@ -183,7 +183,7 @@ impl Keeper {
             let links = self.links;
             let gone: Vec<Change> = crate::diff::diff(&crate::desired::Objects::default(), &actual);
             if let Some(links) = links {
-                tables::write(&mut self.nl, links, &gone, || ())?;
+                tables::write(&mut self.nl, links, &gone, |_| ())?;
             }
         }
         device::remove(&mut self.nl, &self.machine.definition().device())?;
@@ -270,8 +270,8 @@ impl Keeper {
         let all_failed = |why: &str| changes.iter().map(|change| (*change, why.to_owned())).collect();
         let Some(links) = self.links else { return all_failed("there is no device") };
         let Self { nl, events, backlog, .. } = self;
-        let between = || {
-            while let Ok(Some(news)) = events.read() {
+        let between = |written: &[Change]| {
+            while let Ok(Some(news)) = events.read_beside(written, links.device) {
                 backlog.extend(news);
             }
         };

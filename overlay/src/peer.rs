@@ -2,7 +2,7 @@
 //! a reason that names it. Knows no directory and no kernel.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -138,9 +138,9 @@ struct Door<'a> {
 /// Who has what already.
 #[derive(Default)]
 struct Taken<'a> {
-    nodes: BTreeSet<&'a NodeName>,
-    addresses: BTreeMap<IpAddr, &'a NodeName>,
-    macs: BTreeMap<MacAddr, &'a NodeName>,
+    nodes: HashSet<&'a NodeName>,
+    addresses: HashMap<IpAddr, &'a NodeName>,
+    macs: HashMap<MacAddr, &'a NodeName>,
     /// By their first address; disjoint, so two look-ups find any overlap.
     subnets: BTreeMap<IpAddr, (IpNetwork, &'a NodeName)>,
 }

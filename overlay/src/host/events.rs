@@ -1,7 +1,5 @@
 //! What the kernel tells about links, addresses, neighbours and routes, as news for a network. Knows no state.
 
-use std::time::Instant;
-
 use kernel::{
     address,
     error::Result,
@@ -14,8 +12,8 @@ use kernel::{
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Links, tables};
-use crate::{definition::Definition, machine::Notice};
+use super::{Links, echo, tables};
+use crate::{definition::Definition, diff::Change, machine::Notice};
 
 /// A socket that hears of every change in its namespace.
 #[derive(Debug)]
@@ -41,7 +39,7 @@ impl Events {
     /// knows, and at 60,000 peers its echo would cost as much as the writing.
     pub fn open(writer: &Netlink) -> Result<Self> {
         let mut nl = Netlink::open()?;
-        nl.ignore(writer.port());
+        nl.ignore(writer.port())?;
         // Several batches' worth: each change of ours comes back as an event of about 1 KiB with its bookkeeping.
         let _ = setsockopt(&nl, sockopt::RcvBufForce, &RECEIVE_QUEUE);
         for group in GROUPS {
@@ -52,11 +50,14 @@ impl Events {
 
     /// The news of the next datagram, of which there may be none; `None` when there is no datagram. Does not wait.
     pub fn read(&mut self) -> Result<Option<Vec<News>>> {
-        if !self.nl.wait_readable(Instant::now())? {
-            return Ok(None);
-        }
-        match self.nl.event(Instant::now()) {
-            Ok(messages) => Ok(Some(messages.into_iter().filter_map(news).collect())),
+        self.read_beside(&[], LinkIndex::from(0))
+    }
+
+    /// As [`Events::read`], without the echo of what was just written into the forwarding table of `device`: the kernel does
+    /// not say whose doing that was.
+    pub fn read_beside(&mut self, written: &[Change], device: LinkIndex) -> Result<Option<Vec<News>>> {
+        match self.nl.event_now(|kind, payload| !echo::is_echo(kind, payload, written, device)) {
+            Ok(messages) => Ok(messages.map(|messages| messages.into_iter().filter_map(news).collect())),
             // What can't be read is as good as lost.
             Err(err) if err.is_overrun() || err.kind() == std::io::ErrorKind::InvalidData => {
                 Ok(Some(vec![News::Overrun]))

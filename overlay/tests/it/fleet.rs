@@ -147,6 +147,10 @@ impl Fleet {
         self.fleet.in_container(number, container, argv).unwrap()
     }
 
+    pub(crate) fn container(&self, number: u8, container: &str) -> testenv::ns::Ns {
+        self.fleet.container(number, container).unwrap()
+    }
+
     pub(crate) fn host(&self, number: u8) -> &Holder {
         self.cluster().host(number)
     }

@@ -1,6 +1,8 @@
 //! The overlay against the running kernel, in namespaces of the test's own.
 
 #[cfg(test)]
+mod agent;
+#[cfg(test)]
 mod apply;
 #[cfg(test)]
 mod checksum;
@@ -10,6 +12,8 @@ mod claims;
 mod cluster;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod guard;
 #[cfg(test)]
 mod repair;
 #[cfg(test)]

@@ -103,7 +103,18 @@ fn a_taken_port_is_reported_with_its_owner() {
             keeper.handle(Event::Wake, Instant::now());
             scene::logged(&mut keeper, text)
         });
+        // Another one has it: a process, this one.
+        let socket = lab.host().run(|| std::net::UdpSocket::bind("0.0.0.0:4789"));
+        assert!(socket.is_err(), "the device has the port");
         lab.exec(&["ip", "link", "del", "cilium_vxlan"]).ok();
+        let socket = lab.host().run(|| std::net::UdpSocket::bind("0.0.0.0:4789")).unwrap();
+        let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let text = format!("UDP port 4789 belongs to process {} ({})", name.trim(), std::process::id());
+        wait::wait_for(&text, Duration::from_secs(5), || {
+            keeper.handle(Event::Wake, Instant::now());
+            scene::logged(&mut keeper, &text)
+        });
+        drop(socket);
         scene::settle(&mut keeper);
         keeper.remove().unwrap();
     });

@@ -24,6 +24,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{setsockopt, sockopt},
 };
+use socket2::{SockFilter, SockRef};
 use wire::{Incoming, messages, push};
 
 use crate::{
@@ -119,8 +120,6 @@ pub struct Netlink {
     outgoing: Vec<u8>,
     /// Of a fixed capacity, never zeroed: most answers touch one page of it.
     incoming: Vec<u8>,
-    /// Whose events are not wanted.
-    ignored: Option<u32>,
 }
 
 impl Netlink {
@@ -140,7 +139,6 @@ impl Netlink {
         Ok(Self {
             socket,
             port,
-            ignored: None,
             sequence: 0,
             outgoing: Vec::new(),
             incoming: Vec::with_capacity(BUFFER),
@@ -201,7 +199,7 @@ impl Netlink {
         let mut objects = Vec::new();
         let (mut consistent, mut decoded) = (true, Ok(()));
         loop {
-            let length = self.receive(act)?;
+            let length = self.receive(act, 0)?;
             for incoming in messages(&self.incoming[..length]) {
                 let incoming = incoming.map_err(|err| Error::malformed(act, err))?;
                 if incoming.port != self.port || incoming.sequence != sequence {
@@ -250,7 +248,7 @@ impl Netlink {
     ) -> Result<()> {
         let act = &requests[0].act;
         loop {
-            let length = self.receive(act)?;
+            let length = self.receive(act, 0)?;
             for incoming in messages(&self.incoming[..length]) {
                 let incoming = incoming.map_err(|err| Error::malformed(act, err))?;
                 let index = usize::try_from(incoming.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
@@ -279,10 +277,10 @@ impl Netlink {
     }
 
     /// Reads one datagram of the kernel into `incoming` and returns its length.
-    fn receive(&mut self, act: &str) -> Result<usize> {
+    fn receive(&mut self, act: &str, flags: i32) -> Result<usize> {
         loop {
             self.incoming.clear();
-            match self.socket.recv_from(&mut self.incoming, libc::MSG_TRUNC) {
+            match self.socket.recv_from(&mut self.incoming, libc::MSG_TRUNC | flags) {
                 Ok((_, sender)) if sender.port_number() != 0 => {}
                 Ok((length, _)) if length > self.incoming.len() => {
                     return Err(Error::malformed(act, format_args!("a reply of {length} bytes was cut off")));
@@ -318,10 +316,20 @@ impl Netlink {
         self.port
     }
 
-    /// Leaves out of [`Netlink::event`] what the socket of that port caused, where the kernel says so: it does for routes
-    /// and neighbours, and does not for the forwarding entries of tunnels.
-    pub fn ignore(&mut self, port: u32) {
-        self.ignored = Some(port);
+    /// Keeps out of the queue what the socket of that port caused, where the kernel says so: it does for routes and
+    /// neighbours, and does not for the forwarding entries of tunnels.
+    pub fn ignore(&self, port: u32) -> Result<()> {
+        let op = SockFilter::new;
+        let nlmsg_pid = 12;
+        let filter = [
+            op(LOAD_WORD, 0, 0, nlmsg_pid),
+            // Loaded as network order, which netlink is not in.
+            op(JUMP_EQUAL, 0, 1, u32::from_be_bytes(port.to_ne_bytes())),
+            op(RETURN, 0, 0, 0),
+            op(RETURN, 0, 0, u32::MAX),
+        ];
+        let attached = SockRef::from(&self.socket).attach_filter(&filter);
+        attached.map_err(|err| Error::new("filter netlink events", err))
     }
 
     /// Ends [`Netlink::subscribe`]. Events already queued stay, and are dropped by the next request.
@@ -336,11 +344,33 @@ impl Netlink {
         if !self.wait_readable(deadline)? {
             return Ok(Vec::new());
         }
-        let length = self.receive(act)?;
+        let length = self.receive(act, 0)?;
+        self.events_of(length, act, |_, _| true)
+    }
+
+    /// As [`Netlink::event`], for whom time is dear: `None` at once when nothing is there, and of what is there only what
+    /// `wanted` says by its type and its bytes is decoded.
+    pub fn event_now(
+        &mut self,
+        wanted: impl Fn(u16, &[u8]) -> bool,
+    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+        let act = "read netlink events";
+        match self.receive(act, libc::MSG_DONTWAIT) {
+            Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(None),
+            length => self.events_of(length?, act, wanted).map(Some),
+        }
+    }
+
+    fn events_of(
+        &self,
+        length: usize,
+        act: &str,
+        wanted: impl Fn(u16, &[u8]) -> bool,
+    ) -> Result<Vec<RouteNetlinkMessage>> {
         messages(&self.incoming[..length])
             .map(|incoming| incoming.map_err(|err| Error::malformed(act, err)))
             .filter(|incoming| incoming.as_ref().map_or(true, |i| i.port != self.port || i.sequence == 0))
-            .filter(|incoming| incoming.as_ref().map_or(true, |i| Some(i.port) != self.ignored))
+            .filter(|incoming| incoming.as_ref().map_or(true, |i| wanted(i.kind, i.payload)))
             .map(|incoming| incoming?.decode(act))
             .collect()
     }
@@ -405,3 +435,6 @@ const BATCH: usize = 256;
 const RECEIVE_QUEUE: usize = 1024 * 1024;
 const HEADER: usize = 16 + 4;
 const DUMP_ATTEMPTS: u32 = 8;
+const LOAD_WORD: u16 = 0x20;
+const JUMP_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
