@@ -45,22 +45,27 @@ impl Objects {
 /// What reaches `peers`. A peer on the underlay's own link is reached directly where the network says so; its subnets of
 /// IPv6 behind an IPv4 underlay stay in the tunnel, for which the kernel has no next hop (RFC 5549 goes the other way only).
 pub fn objects(definition: &Definition, around: &Neighbourhood, peers: &BTreeMap<NodeName, Peer>) -> Objects {
-    let mut objects = Objects::default();
+    // Maps of sorted lists are made in one go, several times as fast as one by one.
+    let (mut neighbours, mut fdb, mut routes) = (Vec::new(), Vec::new(), Vec::new());
     for peer in peers.values() {
         let Peer { underlay, mac, subnets } = peer;
         let on_link = definition.direct && around.holds(*underlay);
         for subnet in subnets {
             if on_link && (underlay.is_ipv6() || subnet.is_ipv4()) {
-                objects.routes.insert(*subnet, Way::Direct { gateway: *underlay });
+                routes.push((*subnet, Way::Direct { gateway: *underlay }));
                 continue;
             }
             let gateway = subnet.network();
-            objects.neighbours.insert(gateway, *mac);
-            objects.fdb.insert(*mac, *underlay);
-            objects.routes.insert(*subnet, Way::Tunnel { gateway });
+            neighbours.push((gateway, *mac));
+            fdb.push((*mac, *underlay));
+            routes.push((*subnet, Way::Tunnel { gateway }));
         }
     }
-    objects
+    Objects {
+        neighbours: neighbours.into_iter().collect(),
+        fdb: fdb.into_iter().collect(),
+        routes: routes.into_iter().collect(),
+    }
 }
 
 /// 2^16 + a hash of 16 bits. Linux keeps IPv4 next hops in hash chains keyed by metric and device but not by gateway

@@ -2,7 +2,6 @@
 //! nothing: what to do is an [`crate::machine::Action`].
 
 pub mod device;
-mod echo;
 pub mod events;
 pub mod guard;
 pub mod port;

@@ -8,7 +8,12 @@ use std::{
     time::Instant,
 };
 
-use kernel::{address, error::Result, features, link, netlink::Netlink};
+use kernel::{
+    address,
+    error::Result,
+    features, link,
+    netlink::{Entries, Netlink},
+};
 use log::Level;
 
 use crate::{
@@ -20,7 +25,7 @@ use crate::{
         tables,
         underlay::{self, Wanted},
     },
-    machine::{Action, DeviceSpec, Event, Machine, offload::Checksums},
+    machine::{Action, DeviceSpec, Event, MANY, Machine, offload::Checksums},
     names::NodeName,
     peer::Record,
     state::{self, Durability, LocalState, Saved},
@@ -183,7 +188,7 @@ impl Keeper {
             let links = self.links;
             let gone: Vec<Change> = crate::diff::diff(&crate::desired::Objects::default(), &actual);
             if let Some(links) = links {
-                tables::write(&mut self.nl, links, &gone, |_| ())?;
+                tables::write(&mut self.nl, links, &gone, || ())?;
             }
         }
         device::remove(&mut self.nl, &self.machine.definition().device())?;
@@ -270,12 +275,23 @@ impl Keeper {
         let all_failed = |why: &str| changes.iter().map(|change| (*change, why.to_owned())).collect();
         let Some(links) = self.links else { return all_failed("there is no device") };
         let Self { nl, events, backlog, .. } = self;
-        let between = |written: &[Change]| {
-            while let Ok(Some(news)) = events.read_beside(written, links.device) {
+        // The echo of many would cost a third of the writing. What others add meanwhile is seen at the next look at
+        // everything, which the machine brings forward.
+        let many = changes.len() >= MANY;
+        if many && let Err(err) = events.hear_entries(Entries::Unheard) {
+            return all_failed(&err.to_string());
+        }
+        let between = || {
+            while let Ok(Some(news)) = events.read() {
                 backlog.extend(news);
             }
         };
-        tables::write(nl, links, changes, between).unwrap_or_else(|err| all_failed(&err.to_string()))
+        let failed =
+            tables::write(nl, links, changes, between).unwrap_or_else(|err| all_failed(&err.to_string()));
+        if many && events.hear_entries(Entries::Heard).is_err() {
+            backlog.push(News::Overrun);
+        }
+        failed
     }
 
     fn save(

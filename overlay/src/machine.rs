@@ -354,6 +354,10 @@ impl Machine {
         let changes = diff::diff(&self.desired, actual);
         if !changes.is_empty() {
             self.asked = true;
+            if changes.len() >= MANY {
+                let soon = now + AFTER_MANY;
+                self.timers.resync = Some(self.timers.resync.map_or(soon, |at| at.min(soon)));
+            }
             if self.probing.at.is_none() {
                 self.probe_soon(now);
             }
@@ -452,6 +456,10 @@ impl Machine {
 pub const COALESCE: Duration = Duration::from_millis(50);
 /// How often the kernel is read back though nothing seems to have happened.
 pub const RESYNC: Duration = Duration::from_secs(300);
+/// So many changes at once drown what others do to forwarding entries meanwhile.
+pub const MANY: usize = 3000;
+/// How soon everything is read back after that.
+const AFTER_MANY: Duration = Duration::from_secs(10);
 /// The file of last known peers lags behind by this, since the kernel comes first.
 const SNAPSHOT_LAG: Duration = Duration::from_millis(250);
 /// It is not written more often than this.

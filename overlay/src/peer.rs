@@ -113,20 +113,21 @@ pub fn admit(definition: &Definition, us: &Us, candidates: &Candidates) -> Admis
     let mut order: Vec<_> = candidates.iter().collect();
     order.sort_by_key(|(key, candidate)| (candidate.rank, *key));
     let mut door = Door { definition, us, taken: Taken::default() };
-    let mut admission = Admission::default();
+    let (mut peers, mut refused) = (Vec::with_capacity(order.len()), BTreeMap::new());
     for (key, candidate) in order {
         let admitted = candidate.record.as_ref().map_err(Refusal::clone).and_then(|record| {
             let ours = us.node.as_ref() == Some(&record.node);
             if ours { Ok(None) } else { door.admit(record).map(|peer| Some((record.node.clone(), peer))) }
         });
         match admitted {
-            Ok(peer) => admission.peers.extend(peer),
+            Ok(peer) => peers.extend(peer),
             Err(refusal) => {
-                admission.refused.insert(key.clone(), refusal);
+                refused.insert(key.clone(), refusal);
             }
         }
     }
-    admission
+    // Made in one go, which is faster than one by one.
+    Admission { peers: peers.into_iter().collect(), refused }
 }
 
 struct Door<'a> {

@@ -154,6 +154,30 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether a host is off the link.
+    pub fn is_cut(&self, number: u8) -> anyhow::Result<bool> {
+        let path = format!("/sys/class/net/{}/flags", port(number));
+        let flags = self.switch.run(&["cat", &path])?;
+        let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).context(path)?;
+        Ok(flags & IFF_UP == 0)
+    }
+
+    /// The pairs that are cut from each other, the smaller number first.
+    pub fn cuts(&self) -> anyhow::Result<Vec<(u8, u8)>> {
+        let rules = self.switch.exec(&["nft", "list", "chain", "bridge", "cut", "forward"])?;
+        let number = |word: &str| word.trim_matches('"').strip_prefix("port")?.parse::<u8>().ok();
+        let pair = |line: &str| {
+            let mut numbers = line.split_whitespace().filter_map(number);
+            Some((numbers.next()?, numbers.next()?))
+        };
+        // Each cut is two rules; no table is no cut.
+        let mut pairs: Vec<_> =
+            rules.stdout.lines().filter_map(pair).filter(|(one, other)| one < other).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        Ok(pairs)
+    }
+
     /// Undoes every [`Cluster::cut`].
     pub fn heal(&self) -> anyhow::Result<()> {
         self.switch.run(&["nft", "add table bridge cut; delete table bridge cut"])?;
@@ -367,6 +391,7 @@ fn port(number: u8) -> String {
 }
 
 const SWITCH: &str = "switch0";
+const IFF_UP: u32 = 1;
 /// State of its own for each host, and a /sys of its own network.
 const MOUNTS: &str = "mkdir -p /var/lib/tenon /var/lib/cni /etc/tenon /etc/cni
 mount -t sysfs sysfs /sys

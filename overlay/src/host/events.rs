@@ -6,19 +6,21 @@ use kernel::{
     fdb,
     link::{self, LinkIndex},
     neighbour,
-    netlink::Netlink,
+    netlink::{Entries, Netlink},
     route,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{Links, echo, tables};
-use crate::{definition::Definition, diff::Change, machine::Notice};
+use super::{Links, tables};
+use crate::{definition::Definition, machine::Notice};
 
 /// A socket that hears of every change in its namespace.
 #[derive(Debug)]
 pub struct Events {
     nl: Netlink,
+    /// Its port.
+    writer: u32,
 }
 
 /// One piece of news.
@@ -39,24 +41,23 @@ impl Events {
     /// knows, and at 60,000 peers its echo would cost as much as the writing.
     pub fn open(writer: &Netlink) -> Result<Self> {
         let mut nl = Netlink::open()?;
-        nl.ignore(writer.port())?;
+        nl.ignore(writer.port(), Entries::Heard)?;
         // Several batches' worth: each change of ours comes back as an event of about 1 KiB with its bookkeeping.
         let _ = setsockopt(&nl, sockopt::RcvBufForce, &RECEIVE_QUEUE);
         for group in GROUPS {
             nl.subscribe(group)?;
         }
-        Ok(Self { nl })
+        Ok(Self { nl, writer: writer.port() })
+    }
+
+    /// Whether new forwarding entries are news. They are not while we write many: the kernel does not say whose they are.
+    pub fn hear_entries(&self, entries: Entries) -> Result<()> {
+        self.nl.ignore(self.writer, entries)
     }
 
     /// The news of the next datagram, of which there may be none; `None` when there is no datagram. Does not wait.
     pub fn read(&mut self) -> Result<Option<Vec<News>>> {
-        self.read_beside(&[], LinkIndex::from(0))
-    }
-
-    /// As [`Events::read`], without the echo of what was just written into the forwarding table of `device`: the kernel does
-    /// not say whose doing that was.
-    pub fn read_beside(&mut self, written: &[Change], device: LinkIndex) -> Result<Option<Vec<News>>> {
-        match self.nl.event_now(|kind, payload| !echo::is_echo(kind, payload, written, device)) {
+        match self.nl.event_now() {
             Ok(messages) => Ok(messages.map(|messages| messages.into_iter().filter_map(news).collect())),
             // What can't be read is as good as lost.
             Err(err) if err.is_overrun() || err.kind() == std::io::ErrorKind::InvalidData => {

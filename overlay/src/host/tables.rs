@@ -97,14 +97,14 @@ pub fn write(
     nl: &mut Netlink,
     links: Links,
     changes: &[Change],
-    mut between: impl FnMut(&[Change]),
+    mut between: impl FnMut(),
 ) -> Result<Vec<(Change, String)>> {
     let mut failures = Vec::new();
     for batch in plan::batches(changes) {
         let requests: Vec<Request> = batch.iter().map(|change| request(*change, links)).collect();
         let answers = nl.ask(&requests)?;
         failures.extend(answers.failures.into_iter().map(|(index, err)| (batch[index], err.to_string())));
-        between(batch);
+        between();
     }
     Ok(failures)
 }

@@ -111,6 +111,13 @@ pub struct Answers {
     pub failures: Vec<(usize, Error)>,
 }
 
+/// Whether [`Netlink::event`] tells of new forwarding entries, whoever made them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entries {
+    Heard,
+    Unheard,
+}
+
 /// A blocking NETLINK_ROUTE socket. It works in the namespace it was opened in, whichever thread uses it.
 #[derive(Debug)]
 pub struct Netlink {
@@ -136,13 +143,7 @@ impl Netlink {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_QUEUE).is_err() {
             socket.set_rx_buf_sz(RECEIVE_QUEUE).map_err(act)?;
         }
-        Ok(Self {
-            socket,
-            port,
-            sequence: 0,
-            outgoing: Vec::new(),
-            incoming: Vec::with_capacity(BUFFER),
-        })
+        Ok(Self { socket, port, sequence: 0, outgoing: Vec::new(), incoming: Vec::with_capacity(BUFFER) })
     }
 
     /// Opens a socket in `netns`; the calling thread stays where it is.
@@ -317,17 +318,28 @@ impl Netlink {
     }
 
     /// Keeps out of the queue what the socket of that port caused, where the kernel says so: it does for routes and
-    /// neighbours, and does not for the forwarding entries of tunnels.
-    pub fn ignore(&self, port: u32) -> Result<()> {
+    /// neighbours, and does not for the forwarding entries of tunnels. Takes the place of what was said before.
+    pub fn ignore(&self, port: u32, entries: Entries) -> Result<()> {
         let op = SockFilter::new;
-        let nlmsg_pid = 12;
-        let filter = [
-            op(LOAD_WORD, 0, 0, nlmsg_pid),
-            // Loaded as network order, which netlink is not in.
+        // Halves and words are loaded as network order, which netlink is not in.
+        let own = [
+            op(LOAD_WORD, 0, 0, NLMSG_PID),
             op(JUMP_EQUAL, 0, 1, u32::from_be_bytes(port.to_ne_bytes())),
             op(RETURN, 0, 0, 0),
-            op(RETURN, 0, 0, u32::MAX),
         ];
+        let new_entry = [
+            op(LOAD_HALF, 0, 0, NLMSG_TYPE),
+            op(JUMP_EQUAL, 0, 3, u32::from(u16::from_be_bytes(RTM_NEWNEIGH.to_ne_bytes()))),
+            op(LOAD_BYTE, 0, 0, NDM_FAMILY),
+            op(JUMP_EQUAL, 0, 1, AF_BRIDGE),
+            op(RETURN, 0, 0, 0),
+        ];
+        let all = [op(RETURN, 0, 0, u32::MAX)];
+        let mut filter = Vec::from(own);
+        if entries == Entries::Unheard {
+            filter.extend(new_entry);
+        }
+        filter.extend(all);
         let attached = SockRef::from(&self.socket).attach_filter(&filter);
         attached.map_err(|err| Error::new("filter netlink events", err))
     }
@@ -345,32 +357,22 @@ impl Netlink {
             return Ok(Vec::new());
         }
         let length = self.receive(act, 0)?;
-        self.events_of(length, act, |_, _| true)
+        self.events_of(length, act)
     }
 
-    /// As [`Netlink::event`], for whom time is dear: `None` at once when nothing is there, and of what is there only what
-    /// `wanted` says by its type and its bytes is decoded.
-    pub fn event_now(
-        &mut self,
-        wanted: impl Fn(u16, &[u8]) -> bool,
-    ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
+    /// As [`Netlink::event`], for whom time is dear: `None` at once when nothing is there.
+    pub fn event_now(&mut self) -> Result<Option<Vec<RouteNetlinkMessage>>> {
         let act = "read netlink events";
         match self.receive(act, libc::MSG_DONTWAIT) {
             Err(err) if err.kind() == ErrorKind::WouldBlock => Ok(None),
-            length => self.events_of(length?, act, wanted).map(Some),
+            length => self.events_of(length?, act).map(Some),
         }
     }
 
-    fn events_of(
-        &self,
-        length: usize,
-        act: &str,
-        wanted: impl Fn(u16, &[u8]) -> bool,
-    ) -> Result<Vec<RouteNetlinkMessage>> {
+    fn events_of(&self, length: usize, act: &str) -> Result<Vec<RouteNetlinkMessage>> {
         messages(&self.incoming[..length])
             .map(|incoming| incoming.map_err(|err| Error::malformed(act, err)))
             .filter(|incoming| incoming.as_ref().map_or(true, |i| i.port != self.port || i.sequence == 0))
-            .filter(|incoming| incoming.as_ref().map_or(true, |i| wanted(i.kind, i.payload)))
             .map(|incoming| incoming?.decode(act))
             .collect()
     }
@@ -435,6 +437,14 @@ const BATCH: usize = 256;
 const RECEIVE_QUEUE: usize = 1024 * 1024;
 const HEADER: usize = 16 + 4;
 const DUMP_ATTEMPTS: u32 = 8;
+/// Where the fields are: struct nlmsghdr, and struct ndmsg behind it.
+const NLMSG_TYPE: u32 = 4;
+const NLMSG_PID: u32 = 12;
+const NDM_FAMILY: u32 = 16;
+const RTM_NEWNEIGH: u16 = 28;
+const AF_BRIDGE: u32 = 7;
 const LOAD_WORD: u16 = 0x20;
+const LOAD_HALF: u16 = 0x28;
+const LOAD_BYTE: u16 = 0x30;
 const JUMP_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;

@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use nix::unistd::geteuid;
 use testenv::cluster::{Cluster, Options};
 use testenv::fleet::{self, Fleet, Network, SOON};
 use testenv::wait;
@@ -31,11 +33,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         ["heal"] => find()?.cluster.heal()?,
         ["cut", host] => find()?.cluster.cut(number(host)?, None)?,
         ["cut", host, other] => find()?.cluster.cut(number(host)?, Some(number(other)?))?,
-        ["run", host, container] => {
-            let addresses = find()?.add(number(host)?, container)?;
-            let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-            say(&format!("{container} on {host}: {}", addresses.join(" ")))?;
-        }
+        ["run", host, container] => start_container(&find()?, number(host)?, container)?,
         ["exec", host, "--", command @ ..] if !command.is_empty() => return exec(&find()?, host, command),
         _ => bail!("{USAGE}"),
     }
@@ -67,19 +65,20 @@ fn wanted(options: &[&str]) -> anyhow::Result<Wanted> {
 
 fn up(wanted: &Wanted) -> anyhow::Result<()> {
     ensure!(!Path::new(STATE).exists(), "there is a lab already: `cargo testenv lab down` ends it");
-    cargo::run(&["build", "--package", "overlay", "--bins"])?;
+    ensure!(geteuid().is_root(), "lab up: needs root, for namespaces that stay and processes in them");
+    cargo::run(&["build", "--package", "overlay", "--package", "netctl", "--bins"])?;
     let Wanted { hosts, etcd, mtu, v6, direct } = *wanted;
     let logs = fleet::logs(Path::new(LOGS))?;
     let cluster = Cluster::up(Options { hosts, mtu })?;
     let network = Network { v6_underlay: v6, direct };
-    let mut fleet = Fleet { cluster, network, programs: testenv::plugin::built(), logs };
-    let started = start(&fleet, etcd);
-    if let Err(cause) = started {
-        fleet.cluster.down()?;
-        return Err(cause);
-    }
+    let fleet = Fleet { cluster, network, programs: testenv::plugin::built(), logs };
+    // Before the long part, so that `down` finds what an impatient person left.
     let text = serde_json::to_string_pretty(&fleet)?;
     fs::write(STATE, text).with_context(|| format!("write {STATE}"))?;
+    if let Err(cause) = start(&fleet, etcd) {
+        down()?;
+        return Err(cause);
+    }
     show(&fleet)
 }
 
@@ -99,7 +98,18 @@ fn start(fleet: &Fleet, etcd: u8) -> anyhow::Result<()> {
 
 fn down() -> anyhow::Result<()> {
     find()?.cluster.down()?;
-    fs::remove_file(STATE).with_context(|| format!("remove {STATE}"))
+    fs::remove_dir_all(DIR).with_context(|| format!("remove {DIR}"))
+}
+
+fn start_container(fleet: &Fleet, host: u8, container: &str) -> anyhow::Result<()> {
+    ensure!(
+        !fleet.containers(host).iter().any(|there| there == container),
+        "h{host} has a container {container}"
+    );
+    let addresses = fleet.add(host, container)?;
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    say(&format!("{container} on h{host}: {}", addresses.join(" ")))?;
+    Ok(())
 }
 
 fn find() -> anyhow::Result<Fleet> {
@@ -112,10 +122,30 @@ fn find() -> anyhow::Result<Fleet> {
     serde_json::from_str(&text).with_context(|| format!("read {STATE}"))
 }
 
-fn exec(fleet: &Fleet, host: &str, command: &[&str]) -> anyhow::Result<ExitCode> {
-    let line = fleet.cluster.named(host)?.command_line(command);
-    let status =
-        Command::new(&line[0]).args(&line[1..]).status().with_context(|| format!("start {}", command[0]))?;
+/// `place` is a host, or `HOST/CONTAINER`.
+fn exec(fleet: &Fleet, place: &str, command: &[&str]) -> anyhow::Result<ExitCode> {
+    let (host, container) = place.split_once('/').map_or((place, None), |(host, c)| (host, Some(c)));
+    let host = number(host)?;
+    let inside = container.map(|container| format!("--net=/run/netns/{container}"));
+    if let Some(container) = container {
+        let there = fleet.containers(host);
+        ensure!(
+            there.iter().any(|other| other == container),
+            "h{host} has no container {container}; it has {there:?}"
+        );
+    }
+    let enter = inside.iter().flat_map(|net| ["nsenter", net.as_str()]);
+    let line =
+        fleet.cluster.host(host).command_line(&enter.chain(command.iter().copied()).collect::<Vec<_>>());
+    // The suite's own programs are at hand there.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path =
+        std::env::join_paths([fleet.programs.clone()].into_iter().chain(std::env::split_paths(&path)))?;
+    let status = Command::new(&line[0])
+        .args(&line[1..])
+        .env("PATH", path)
+        .status()
+        .with_context(|| format!("start {}", command[0]))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
@@ -125,7 +155,10 @@ pub(super) fn show(fleet: &Fleet) -> anyhow::Result<()> {
     say(&format!("═══ one link, MTU {}, tunnels over {family} ═══", fleet.cluster.mtu()))?;
     for (number, host) in (1..).zip(fleet.cluster.hosts()) {
         let address = Cluster::address(number, fleet.network.v6_underlay);
-        let state = match fleet.status(number) {
+        // What an agent is about to do is done in a moment.
+        let rested =
+            wait::poll(REST, || fleet.status(number).ok().filter(|status| status["in_sync"] == true));
+        let state = match rested.map_or_else(|| fleet.status(number), Ok) {
             Ok(status) => format!(
                 "{}, {} peers, MTU {}, directory {}{}",
                 standing(&status),
@@ -136,11 +169,18 @@ pub(super) fn show(fleet: &Fleet) -> anyhow::Result<()> {
             ),
             Err(_) => "no agent".to_owned(),
         };
-        let down = if host.is_alive() { "" } else { " (gone)" };
-        say(&format!("  ├─ {:<4} {address:<12}{down} {state}", host.name))?;
+        let (down, joint) = match (host.is_alive(), fleet.cluster.is_cut(number)?) {
+            (false, _) => (" (gone)", "├─"),
+            (true, true) => (" (cut off)", "├╳"),
+            (true, false) => ("", "├─"),
+        };
+        say(&format!("  {joint} {:<4} {address:<12}{down} {state}", host.name))?;
         for container in fleet.containers(number) {
             say(&format!("  │     └─ {container}: {}", addresses(fleet, number, &container)))?;
         }
+    }
+    for (one, other) in fleet.cluster.cuts()? {
+        say(&format!("  ╳ h{one} and h{other} are cut from each other"))?;
     }
     Ok(())
 }
@@ -171,10 +211,13 @@ fn number(host: &str) -> anyhow::Result<u8> {
 const USAGE: &str = "usage: cargo testenv lab up [--hosts N] [--etcd MEMBERS] [--v6] [--direct] [--mtu BYTES]
        cargo testenv lab show | heal | down
        cargo testenv lab run HOST CONTAINER
-       cargo testenv lab exec HOST -- COMMAND
+       cargo testenv lab exec HOST[/CONTAINER] -- COMMAND
        cargo testenv lab cut HOST [HOST]";
-const STATE: &str = "/run/tenon-lab.json";
-const LOGS: &str = "/tmp/tenon-lab";
+const DIR: &str = "/run/tenon-lab";
+const STATE: &str = "/run/tenon-lab/lab.json";
+const LOGS: &str = "/run/tenon-lab/logs";
+/// How long a host may take to come to rest before it is shown as it is.
+const REST: Duration = Duration::from_millis(500);
 /// A lab is new, and nobody owns anything yet.
 const GRACE: u32 = 1;
 

@@ -31,7 +31,7 @@ pub(super) struct Incoming<'a> {
     pub(super) flags: u16,
     pub(super) sequence: u32,
     pub(super) port: u32,
-    pub(super) payload: &'a [u8],
+    payload: &'a [u8],
 }
 
 /// The messages of one datagram. Ends after the first that is malformed.
