@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Context;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage::{self, NewAddress, NewRoute, SetLink};
+use netlink_packet_route::RouteNetlinkMessage::{self, NewAddress, NewLink, NewRoute};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{AfSpecInet, AfSpecUnspec, InetDevConf, LinkAttribute};
 use netlink_packet_route::route::RouteMessage;
-use rtnetlink::{LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
 use serde_json::{Value, json};
 
 use super::Network;
+use crate::front::bench::script::{self, Place};
 
 /// A message, and the flags that it is sent with.
 pub(super) type Message = (RouteNetlinkMessage, u16);
@@ -36,10 +38,14 @@ impl Addresses {
         Ok(Self { v4: v4(low), v6: v6(low), gateways: (v4(1), v6(1)) })
     }
 
-    /// The link `index` up, with both addresses at once usable.
+    /// The link `index` up, announcing what it has when it is told to, with both addresses at once usable.
     pub(super) fn bring_up(&self, index: u32) -> Vec<Message> {
+        let mut announced = InetDevConf::default();
+        announced.arp_notify = 1;
+        let announced = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(announced)]);
+        let up = change(index, LinkAttribute::AfSpecUnspec(vec![announced])).up().build();
         vec![
-            (SetLink(LinkUnspec::new_with_index(index).up().build()), 0),
+            (NewLink(up), 0),
             (NewAddress(address(index, self.v4.into(), 16)), EXCLUSIVE),
             (NewAddress(address(index, self.v6.into(), 64)), EXCLUSIVE),
         ]
@@ -50,6 +56,17 @@ impl Addresses {
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().gateway(self.gateways.1).build();
         [v4, v6].map(|route| (NewRoute(route), EXCLUSIVE)).to_vec()
     }
+}
+
+/// A link that is there, with `attribute`.
+pub(super) fn change(index: u32, attribute: LinkAttribute) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_index(index).append_extra_attribute(attribute)
+}
+
+/// The kernel announces the addresses of a link whose MAC address is set.
+pub(super) fn announce(index: u32, mac: [u8; 6]) -> Vec<u8> {
+    let again = change(index, LinkAttribute::Address(mac.to_vec())).build();
+    script::part(Place::Container, &[(NewLink(again), 0)])
 }
 
 pub(super) fn address(index: u32, ip: IpAddr, prefix: u8) -> AddressMessage {

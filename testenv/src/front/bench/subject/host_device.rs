@@ -1,5 +1,8 @@
 //! A device of the host that goes into a container and comes back.
 
+use std::fs;
+
+use anyhow::Context;
 use netlink_packet_route::RouteNetlinkMessage::SetLink;
 use netlink_packet_route::link::LinkAttribute;
 use rtnetlink::LinkUnspec;
@@ -51,6 +54,7 @@ fn scripts(network: &Network<'_>, slot: usize, families: usize) -> anyhow::Resul
     inside.truncate(1 + families);
     routes.truncate(families);
     add.extend(script::part(Place::Container, &[inside, routes].concat()));
+    add.extend(dual::announce(index, mac(network)?));
     // The lab's host is the namespace of this thread.
     let thread = u32::try_from(nix::unistd::gettid().as_raw())?;
     let back = named(&network.name).setns_by_pid(thread).build();
@@ -61,4 +65,12 @@ fn scripts(network: &Network<'_>, slot: usize, families: usize) -> anyhow::Resul
         .build();
     del.extend(script::part(Place::Host, &[(SetLink(unmarked), 0)]));
     Ok(Scripts { add, del, address: addresses.v4.to_string() })
+}
+
+fn mac(network: &Network<'_>) -> anyhow::Result<[u8; 6]> {
+    let file = format!("/sys/class/net/{}/address", network.name);
+    let text = fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+    let octets: Result<Vec<u8>, _> =
+        text.trim().split(':').map(|octet| u8::from_str_radix(octet, 16)).collect();
+    octets?.try_into().ok().with_context(|| format!("read {file}: {text:?}"))
 }

@@ -1,10 +1,12 @@
 //! A pair with the host as the router at its other end, and addresses of both families. The Go plugin waits until it is sure of
 //! the IPv6 address.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use netlink_packet_route::RouteNetlinkMessage::{DelLink, DelRoute, NewAddress, NewLink, NewRoute, SetLink};
-use netlink_packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use netlink_packet_route::RouteNetlinkMessage::{DelLink, DelRoute, GetLink, NewAddress, NewLink, NewRoute};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage,
+};
 use netlink_packet_route::route::{RouteProtocol, RouteScope};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use serde_json::json;
@@ -23,27 +25,47 @@ pub(super) const DUAL_STACK: Subject = Subject {
     budgets: &[peer("ADD", 1, 100.0), floor("ADD", 1.5), floor("DEL", 1.5)],
 };
 
+/// The kernel is told all that an attachment is: a pair with known MAC addresses; the host's end named after its owner, up, with a
+/// link-local address of its own, the gateways' and routes; the container's end up, with addresses and routes; and, once
+/// the host's end has been seen to pass packets, the announcement.
 fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
     let Network { number, .. } = network;
-    let addresses = Addresses::of(network, slot)?;
+    let (addresses, low) = (Addresses::of(network, slot)?, u8::try_from(slot)?);
     let (name, index) =
-        (format!("fl{number}x{slot}"), 1_000_000 + 1_000 * u32::from(*number) + u32::try_from(slot)?);
+        (format!("fl{number}x{slot}"), 1_000_000 + 1_000 * u32::from(*number) + u32::from(low));
+    let mac = |end: u8| [2, *number, low, 0, 0, end];
     let mut end = LinkMessageBuilder::<LinkUnspec>::new().name("eth0".to_string()).build();
     end.header.index = INSIDE;
-    end.attributes.push(LinkAttribute::NetNsFd(script::NETNS_FD));
-    let mut pair = LinkVeth::new(&name, "eth0").set_info_data(InfoData::Veth(InfoVeth::Peer(end))).build();
+    end.attributes
+        .extend([LinkAttribute::Address(mac(1).to_vec()), LinkAttribute::NetNsFd(script::NETNS_FD)]);
+    let mut pair = LinkVeth::new(&name, "eth0")
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(end)))
+        .append_extra_attribute(LinkAttribute::Address(mac(0).to_vec()))
+        .build();
     pair.header.index = index;
-    let alias = LinkAttribute::IfAlias(format!("floor:{name}"));
-    let finish = LinkUnspec::new_with_index(index).append_extra_attribute(alias).up().build();
-
-    let mut add = script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE)]);
-    add.extend(script::part(Place::Host, &[vec![(SetLink(finish), 0)], router(index, &addresses)].concat()));
+    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let no_address = dual::change(index, LinkAttribute::AfSpecUnspec(vec![no_address])).build();
+    let up = dual::change(index, LinkAttribute::IfAlias(format!("floor:{name}"))).up().build();
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into();
+    let host = vec![
+        (NewLink(no_address), 0),
+        (NewLink(up), 0),
+        (NewAddress(address(index, link_local, 64)), EXCLUSIVE),
+    ];
+    let mut look = LinkUnspec::new_with_index(index).build();
+    look.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let inside = [addresses.bring_up(INSIDE), through_the_host(&addresses), addresses.default_routes()];
-    add.extend(script::part(Place::Container, &inside.concat()));
+    let add = [
+        script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE)]),
+        script::part(Place::Host, &[host, router(index, &addresses)].concat()),
+        script::part(Place::Container, &inside.concat()),
+        script::part(Place::Host, &[(GetLink(look), 0)]),
+        dual::announce(INSIDE, mac(1)),
+    ];
     let mut link = LinkMessage::default();
     link.header.index = index;
     let del = script::part(Place::Host, &[(DelLink(link), 0)]);
-    Ok(Scripts { add, del, address: addresses.v4.to_string() })
+    Ok(Scripts { add: add.concat(), del, address: addresses.v4.to_string() })
 }
 
 /// Of each family: the container's address, the gateway's, and the lengths of a prefix of one and of the subnet's.
