@@ -7,6 +7,7 @@ use anyhow::bail;
 
 mod bench;
 mod cargo;
+mod count;
 mod demo;
 mod demo_overlay;
 mod install;
@@ -15,11 +16,12 @@ mod packages;
 mod root;
 mod suite;
 mod test;
+mod vm;
 
 /// Name, arguments, what it does, and its code.
 type Command = (&'static str, &'static str, &'static str, fn(&[String]) -> anyhow::Result<ExitCode>);
 
-const COMMANDS: [Command; 5] = [
+const COMMANDS: [Command; 6] = [
     ("demo", "", "show containers on a network of the built plugins, in a lab; needs no root", demo::run),
     ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
     (
@@ -33,6 +35,12 @@ const COMMANDS: [Command; 5] = [
         "up|show|run|exec|cut|heal|down",
         "a cluster of hosts with the overlay on it, until it is taken down",
         lab::run,
+    ),
+    (
+        "vm",
+        "run|test [--kernel V] [-- CMD]",
+        "a command, or what this kernel can't test, on other kernels in QEMU",
+        vm::run,
     ),
     ("install", "--dir DIR", "build for release and put every plugin, and netctl, into DIR", install::run),
 ];

@@ -38,8 +38,14 @@ pub fn read(file: &Path) -> io::Result<BTreeMap<String, String>> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => String::new(),
         Err(cause) => return Err(cause),
     };
+    Ok(parse(&text))
+}
+
+/// The same of a text, in which other lines may stand.
+#[must_use]
+pub fn parse(text: &str) -> BTreeMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.split_once('\t'));
-    Ok(pairs.map(|(test, reason)| (test.to_string(), reason.to_string())).collect())
+    pairs.map(|(test, reason)| (test.to_string(), reason.to_string())).collect()
 }
 
 /// The test binary's name without cargo's hash: two crates may have tests of one name.

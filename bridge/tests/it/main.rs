@@ -25,3 +25,4 @@ mod reuse;
 mod routes;
 mod shared_bridge;
 mod upkeep;
+mod vlan;

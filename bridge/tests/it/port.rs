@@ -117,7 +117,7 @@ fn a_siblings_address_is_spoofed_too() {
 }
 
 /// Whether this kernel filters VLANs on bridges, tried out.
-fn filters_vlans(lab: &Lab) -> bool {
+pub(crate) fn filters_vlans(lab: &Lab) -> bool {
     lab.exec(&["ip", "link", "add", "try0", "type", "bridge"]).ok();
     let option = "/sys/class/net/try0/bridge/vlan_filtering";
     let filters = lab.exec(&["sh", "-c", &format!("echo 1 > {option} && grep -q 1 {option}")]).succeeded();

@@ -31,19 +31,38 @@ const PACKAGES: &[(&str, &str)] = &[
     ("tshark", "a second opinion on what captures hold"),
 ];
 
+/// What guests are started with.
+const OF_GUESTS: &[(&str, &str)] = &[
+    ("busybox-static", "what a guest has until it has this host's files"),
+    ("kmod", "which modules need which, here and in the guest"),
+    ("qemu-system-x86", "the machine, and the daemon that shows it this host's files"),
+    ("xz-utils", "modules that come packed"),
+];
+
 /// Installs what is missing when this is Debian and the user is root. Otherwise the tests concerned skip themselves.
 pub(super) fn provide() -> anyhow::Result<()> {
+    provide_all(PACKAGES).map(drop)
+}
+
+/// Installs what guests need; fails where it can't.
+pub(super) fn provide_for_guests() -> anyhow::Result<()> {
+    ensure!(provide_all(OF_GUESTS)?, "a guest needs packages that are not installed");
+    Ok(())
+}
+
+/// Whether all are installed now.
+fn provide_all(packages: &[(&'static str, &str)]) -> anyhow::Result<bool> {
     let missing: Vec<&str> =
-        PACKAGES.iter().map(|(name, _)| *name).filter(|name| !is_installed(name)).collect();
+        packages.iter().map(|(name, _)| *name).filter(|name| !is_installed(name)).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     if !geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
         eprintln!(
             "testenv: not installed, and not mine to install (needs root and apt): {}",
             missing.join(" ")
         );
-        return Ok(());
+        return Ok(false);
     }
     eprintln!("testenv: installing {}", missing.join(" "));
     let _quiet = NoServices::enforce()?;
@@ -52,7 +71,7 @@ pub(super) fn provide() -> anyhow::Result<()> {
         apt(&["update"])?;
         install(&missing)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn is_installed(package: &str) -> bool {
@@ -67,7 +86,8 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     apt(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
-fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+/// Runs apt-get quietly.
+pub(super) fn apt(arguments: &[&str]) -> anyhow::Result<()> {
     let status = Command::new("apt-get")
         .arg("-qq")
         .args(arguments)

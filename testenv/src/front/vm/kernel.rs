@@ -1,0 +1,173 @@
+//! Debian's kernels: found by apt, unpacked into a cache and never installed, with the first root that they boot from.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use nix::unistd::geteuid;
+
+use super::cpio::Archive;
+use crate::front::packages;
+
+/// A kernel that is ready to boot.
+pub(super) struct Kernel {
+    /// As `uname -r` says it.
+    pub(super) release: String,
+    pub(super) image: PathBuf,
+    /// Its modules, with their dependencies worked out.
+    pub(super) modules: PathBuf,
+    /// The archive of its first root, but for the job.
+    pub(super) initramfs: PathBuf,
+}
+
+/// What the first root cannot do without: the bus, the host's files, the layer over them.
+const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
+const BUSYBOX: &str = "/bin/busybox";
+const INIT: &str = include_str!("init.sh");
+
+impl Kernel {
+    /// The newest kernel of a series such as `6.1` that apt knows; from the cache where it is there.
+    pub(super) fn provide(series: &str) -> anyhow::Result<Self> {
+        let plain = !series.is_empty() && series.chars().all(|c| c.is_ascii_digit() || c == '.');
+        ensure!(plain, "--kernel {series}: expected a version such as 6.1 or 6.12");
+        let release = newest(series)?;
+        let root = cache()?.join(&release);
+        if !root.is_dir() {
+            unpack(&release, &root)?;
+        }
+        let kernel = Self {
+            image: root.join(format!("boot/vmlinuz-{release}")),
+            modules: root.join("lib/modules").join(&release),
+            initramfs: root.join("initramfs"),
+            release,
+        };
+        // Written each time: it changes with this program, and takes no time.
+        let written = fs::write(&kernel.initramfs, kernel.first_root(&root)?);
+        written.with_context(|| format!("write {}", kernel.initramfs.display()))?;
+        Ok(kernel)
+    }
+
+    fn first_root(&self, root: &Path) -> anyhow::Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        for dir in ["bin", "proc", "sys", "dev", "host", "layer", "root", "modules"] {
+            archive.directory(dir);
+        }
+        archive.program("bin/busybox", &fs::read(BUSYBOX).with_context(|| format!("read {BUSYBOX}"))?);
+        archive.symlink("bin/sh", "busybox");
+        archive.program("init", INIT.as_bytes());
+        for (place, file) in self.needed(root)?.iter().enumerate() {
+            archive.program(&format!("modules/{place:02}.ko"), &module(file)?);
+        }
+        Ok(archive.finish())
+    }
+
+    /// The files of [`MODULES`] and of what they need, in the order of their insertion.
+    fn needed(&self, root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+        let (mut files, mut seen) = (Vec::new(), BTreeSet::new());
+        for module in MODULES {
+            let mut modprobe = Command::new("/sbin/modprobe");
+            modprobe.arg("-d").arg(root).args(["-S", &self.release, "--show-depends", module]);
+            let said = output(&mut modprobe)?;
+            // What is built in is on a line of another kind.
+            for file in said.lines().filter_map(|line| line.strip_prefix("insmod ")) {
+                let file = PathBuf::from(file.trim());
+                if seen.insert(file.clone()) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    }
+}
+
+/// The bytes of a module, unpacked: the first root has nothing to do it with.
+fn module(file: &Path) -> anyhow::Result<Vec<u8>> {
+    if file.extension().is_none_or(|extension| extension != "xz") {
+        return fs::read(file).with_context(|| format!("read {}", file.display()));
+    }
+    let xz = Command::new("xz").arg("-dc").arg(file).output().context("start xz")?;
+    ensure!(xz.status.success(), "unpack {}: {}", file.display(), String::from_utf8_lossy(&xz.stderr));
+    Ok(xz.stdout)
+}
+
+/// Old versions leave the archive: which is there is looked up, not known.
+fn newest(series: &str) -> anyhow::Result<String> {
+    if let Some(release) = known(series)? {
+        return Ok(release);
+    }
+    if geteuid().is_root() {
+        packages::apt(&["update"])?;
+    }
+    known(series)?
+        .with_context(|| format!("apt knows no linux-image-{series}.*-cloud-amd64: is its suite a source?"))
+}
+
+fn known(series: &str) -> anyhow::Result<Option<String>> {
+    let pattern = format!("^linux-image-{}\\.[0-9].*-cloud-amd64$", series.replace('.', "\\."));
+    let said = output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
+    let names = said.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("linux-image-"));
+    Ok(names.max_by_key(|name| numbers(name)).map(String::from))
+}
+
+/// The numbers of a release, to order releases by: `6.1.0-9` is before `6.1.0-50`.
+fn numbers(release: &str) -> Vec<u64> {
+    release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
+}
+
+/// Downloads a kernel's package and unpacks it into `root`, which is there only when all of it is.
+fn unpack(release: &str, root: &Path) -> anyhow::Result<()> {
+    eprintln!("testenv: fetching Linux {release}");
+    let part = root.with_file_name(format!(".{release}.{}", std::process::id()));
+    fs::create_dir_all(&part).with_context(|| format!("make {}", part.display()))?;
+    let made = unpack_into(release, &part).and_then(|()| match fs::rename(&part, root) {
+        // Another run was faster.
+        Err(_) if root.is_dir() => Ok(()),
+        moved => moved.with_context(|| format!("move {} to {}", part.display(), root.display())),
+    });
+    fs::remove_dir_all(&part).ok();
+    made
+}
+
+fn unpack_into(release: &str, dir: &Path) -> anyhow::Result<()> {
+    let mut download = Command::new("apt-get");
+    output(download.args(["-q", "download", &format!("linux-image-{release}")]).current_dir(dir))?;
+    let mut packages = fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
+    let package = packages.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    let Some(package) = package else { bail!("apt-get download left no package in {}", dir.display()) };
+    output(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(dir))?;
+    fs::remove_file(&package)?;
+    output(Command::new("/sbin/depmod").arg("-b").arg(dir).arg(release))?;
+    Ok(())
+}
+
+/// What a program prints; fails when it does.
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let what = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {what}"))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{what}: {}: {}", output.status, stderr.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Where kernels stay between runs and checkouts.
+fn cache() -> anyhow::Result<PathBuf> {
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("tenon-vm"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_ordered_by_their_numbers() {
+        let newest = ["6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64"]
+            .into_iter()
+            .max_by_key(|release| numbers(release));
+        assert_eq!(newest, Some("6.1.0-56-cloud-amd64"));
+    }
+}
