@@ -142,7 +142,8 @@ fn measure(
     scenes: &[Scene],
     budget: Duration,
 ) -> anyhow::Result<Vec<Measured>> {
-    let containers: Vec<Ns> = (0..MANY).map(|number| lab.netns(&format!("b{number}"))).collect();
+    // One more for each contender that has an attachment which stays.
+    let containers: Vec<Ns> = (0..MANY + 2).map(|number| lab.netns(&format!("b{number}"))).collect();
     let (mut measured, mut numbers) = (Vec::new(), FIRST_NETWORK..);
     for Scene { subject, leases, cases } in scenes {
         let mut contenders = Vec::new();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use testenv::ns::Ns;
 
 use super::subject::{Floor, Network, Subject};
-use super::{file, write};
+use super::{MANY, file, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,7 +74,12 @@ impl Contender {
             }
             _ => containers.map(|(slot, ns)| plugins_slot(subject, programs, network, slot, ns)).collect(),
         };
-        Ok(Some(Self { who, slots: slots? }))
+        let slots = slots?;
+        if let (true, Some(Slot { add, .. })) = (subject.beside, slots.get(MANY + who as usize)) {
+            let attached = pass_on(add, add[0].command(None)?)?;
+            attached.with_context(|| format!("{who:?}: attach the other: {}", said(&slots)))?;
+        }
+        Ok(Some(Self { who, slots }))
     }
 
     pub(super) fn who(&self) -> Who {

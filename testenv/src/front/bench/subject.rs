@@ -14,10 +14,11 @@ mod host_device;
 mod macvlan;
 mod ptp;
 
-pub(super) const SUBJECTS: [Subject; 7] = [
+pub(super) const SUBJECTS: [Subject; 8] = [
     bridge::PLAIN,
     bridge::MASQUERADE,
     chain::PUBLISHED,
+    chain::BESIDE,
     macvlan::DUAL_STACK,
     ptp::DUAL_STACK,
     host_device::ONE_FAMILY,
@@ -32,6 +33,8 @@ pub(super) struct Subject {
     pub(super) programs: &'static [(&'static str, &'static str)],
     /// Makes what must be there before the first ADD.
     pub(super) prepare: fn(&Network<'_>) -> anyhow::Result<()>,
+    /// Another attachment stays there throughout, so that none is the network's first or last: for one at a time.
+    pub(super) beside: bool,
     /// The configurations of an attachment's plugins, in the order of ADD, without name and version.
     pub(super) chain: fn(&Network<'_>, usize) -> anyhow::Result<Vec<Value>>,
     pub(super) floor: Option<Floor>,

@@ -14,6 +14,7 @@ pub(super) const PUBLISHED: Subject = Subject {
         ("chained", "firewall"),
     ],
     prepare: nothing,
+    beside: false,
     chain: |network, slot| {
         let port = 10_000 + 100 * usize::from(network.number) + slot;
         let ports = json!([{ "hostPort": port, "containerPort": 80, "protocol": "tcp" }]);
@@ -29,4 +30,13 @@ pub(super) const PUBLISHED: Subject = Subject {
     floor: None,
     cases: &[(0, &[1, MANY])],
     budgets: &[peer("ADD", 1, 10.0), peer("DEL", 1, 5.0), peer("ADD", MANY, 10.0), peer("DEL", MANY, 10.0)],
+};
+
+/// The network's first and last attachment make and remove what all share, such as the accepts in the host's filter.
+pub(super) const BESIDE: Subject = Subject {
+    title: "bridge + ipMasq + portmap + firewall, beside another",
+    beside: true,
+    cases: &[(0, &[1])],
+    budgets: &[peer("ADD", 1, 10.0), peer("DEL", 1, 5.0)],
+    ..PUBLISHED
 };

@@ -18,6 +18,7 @@ pub(super) const ONE_FAMILY: Subject = Subject {
     title: "host-device",
     programs: PROGRAMS,
     prepare: dual::wire,
+    beside: false,
     chain: |network, _| {
         let mut ipam = dual::ipam(network);
         ipam["ranges"] = json!([ipam["ranges"][0]]);
@@ -33,6 +34,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     title: "host-device, both families",
     programs: PROGRAMS,
     prepare: dual::wire,
+    beside: false,
     chain: |network, _| {
         Ok(vec![json!({ "type": "host-device", "device": network.name, "ipam": dual::ipam(network) })])
     },
