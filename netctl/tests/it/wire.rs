@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{SocketAddr, UdpSocket},
+    path::Path,
     time::Duration,
 };
 
@@ -219,6 +220,8 @@ fn the_agent_is_watched() {
         let status = || node.scene.netctl("overlay status lab -o json").stdout;
         let agent = start(&format!("file = '{}'\n", peers.display()));
         wait::wait_for("the agent follows the file", SOON, || status().contains("\"following\""));
+        let keeps = || Path::new(overlay::config::RUN).join("lab.json").exists();
+        wait::wait_for("the agent keeps the network", SOON, keeps);
         node.is_healthy();
         kill(Pid::from_raw(i32::try_from(agent.pid()).unwrap()), Signal::SIGKILL).unwrap();
         drop(agent);
