@@ -1,6 +1,9 @@
 use std::time::{Duration, Instant};
 
-use overlay::machine::Event;
+use overlay::{
+    machine::{Event, Update},
+    peer::Candidate,
+};
 use testenv::{lab, wait};
 
 use crate::scene;
@@ -38,6 +41,16 @@ fn a_thousand_peers_and_every_kind_of_damage() {
             assert_eq!((routes(), fdb().lines().count()), (PEERS.into(), PEERS.into()), "{what}");
             assert!(!fdb().contains("203.0.113.66"), "{what}");
         }
+        // A compaction hid how a peer changed: only the whole list tells.
+        let mut moved = scene::candidates(1..=PEERS);
+        let record = scene::moved(7, "203.0.113.66", "02:66:66:66:66:66");
+        moved.insert("h7".to_owned(), Candidate { rank: 7, record: Ok(record) });
+        keeper.handle(Event::Directory(Update::Snapshot(moved)), Instant::now());
+        let took = scene::settle(&mut keeper);
+        eprintln!("MAC and address of one of {PEERS} peers changed: repaired in {} ms", took.as_millis());
+        assert!(took < REPAIRED, "{took:?}");
+        assert_eq!((routes(), fdb().lines().count()), (PEERS.into(), PEERS.into()));
+        assert!(fdb().contains("02:66:66:66:66:66 dst 203.0.113.66"));
         keeper.remove().unwrap();
         assert!(!lab.host().has_link("ovl7"));
     });

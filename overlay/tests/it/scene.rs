@@ -26,10 +26,16 @@ pub(crate) fn uplink(lab: &Lab) -> Ns {
 
 pub(crate) fn record(number: u16) -> Record {
     let [high, low] = number.to_be_bytes();
+    moved(number, &format!("203.0.{high}.{low}"), &format!("02:00:00:01:{high:02x}:{low:02x}"))
+}
+
+/// The record of a host that is elsewhere than [`record`] says.
+pub(crate) fn moved(number: u16, underlay: &str, mac: &str) -> Record {
+    let [high, low] = number.to_be_bytes();
     let json = serde_json::json!({
         "node": format!("h{number}"),
-        "underlay": {"v4": format!("203.0.{high}.{low}")},
-        "mac": {"v4": format!("02:00:00:01:{high:02x}:{low:02x}")},
+        "underlay": {"v4": underlay},
+        "mac": {"v4": mac},
         "subnets": [format!("10.{}.{low}.0/24", 100 + u16::from(high))],
     });
     serde_json::from_value(json).unwrap()
