@@ -4,6 +4,7 @@ use anyhow::Context;
 use attach::{
     addresses::allocate,
     container::{Container, NewInterface, kernel_route},
+    veth::described,
 };
 use cni::{
     names::{Attachment, NetnsPath},
@@ -90,7 +91,7 @@ impl Adding<'_> {
             self.container.let_through(&link.dev())?;
             result = self.addresses(ipam)?;
         }
-        result.interfaces = vec![described(&link, self.netns)];
+        result.interfaces = vec![Interface { sandbox: self.netns.as_str().to_owned(), ..described(&link) }];
         self.configure(&link, &result)?;
         records.complete(self.attachment)?;
         Ok(result)
@@ -128,16 +129,6 @@ impl Adding<'_> {
         let routes = result.routes.iter().map(|route| route::append(&kernel_route(&dev, route, result)));
         let requests: Vec<_> = up.chain(addresses).chain(routes).collect();
         Ok(self.container.netlink.batch(&requests)?)
-    }
-}
-
-fn described(link: &Link, netns: &NetnsPath) -> Interface {
-    Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: Some(link.mtu),
-        sandbox: netns.as_str().to_owned(),
-        ..Interface::default()
     }
 }
 

@@ -45,10 +45,7 @@ pub(crate) fn del(
 }
 
 fn forget(attachment: &Attachment) -> anyhow::Result<()> {
-    let records = records(&attachment.network);
-    records.remove(attachment)?;
-    records.retire()?;
-    Ok(())
+    Ok(records(&attachment.network).forget(attachment)?)
 }
 
 /// Looks for the device where `netns` says, where the ADD put it, and on the host, to which the kernel takes it when its

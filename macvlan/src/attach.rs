@@ -6,6 +6,7 @@ use attach::{
     container::{Container, NewInterface},
     hardware::{End, derived_mac},
     lock::NetworkLock,
+    veth::described,
 };
 use cni::{
     error::Error,
@@ -100,7 +101,7 @@ impl Adding<'_> {
             attached.addresses = addresses_of(&result);
             records.begin(self.attachment, &attached)?;
         }
-        result.interfaces = vec![described(&link, self.netns)];
+        result.interfaces = vec![Interface { sandbox: self.netns.as_str().to_owned(), ..described(&link) }];
         self.configure(&link, &result, &attached.addresses)?;
         if self.config.host_access {
             let addresses = &attached.addresses;
@@ -201,16 +202,6 @@ fn refuse_duplicates(dev: &link::Dev, mac: MacAddr, addresses: &[IpAddr]) -> any
 
 fn addresses_of(result: &AddResult) -> Vec<IpAddr> {
     result.ips.iter().map(|ip| ip.address.ip()).collect()
-}
-
-fn described(link: &Link, netns: &NetnsPath) -> Interface {
-    Interface {
-        name: link.name.clone(),
-        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-        mtu: Some(link.mtu),
-        sandbox: netns.as_str().to_owned(),
-        ..Interface::default()
-    }
 }
 
 /// The only interface of the result.

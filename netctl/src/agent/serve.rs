@@ -87,6 +87,7 @@ impl Session {
 
     fn carry_out(&self, request: Request) -> anyhow::Result<(Reply, Option<Work>)> {
         let nothing_more = |reply| Ok((reply, None));
+        let started = |work: Work| Ok((Reply::Started { limits: Vec::new() }, Some(work)));
         match request {
             Request::Hello => nothing_more(hello()?),
             Request::Clock => nothing_more(Reply::Clock { now_ns: observe::now_ns() }),
@@ -110,15 +111,13 @@ impl Session {
             }
             Request::Send(order) => {
                 let sender = open_sender(order)?;
-                let work: Work = Box::new(move |_, emit| Ok(sender.run(emit)?));
-                Ok((Reply::Started { limits: Vec::new() }, Some(work)))
+                started(Box::new(move |_, emit| Ok(sender.run(emit)?)))
             }
             Request::WatchDrops { places, foreign } => {
                 let containers = Arc::clone(&self.containers);
                 let all = move || place::namespaces(&*containers, &foreign);
                 let watch = Watch::open(places, Box::new(all))?;
-                let work: Work = Box::new(move |stop, emit| Ok(watch.run(stop, emit)?));
-                Ok((Reply::Started { limits: Vec::new() }, Some(work)))
+                started(Box::new(move |stop, emit| Ok(watch.run(stop, emit)?)))
             }
             Request::Attachments => nothing_more(Reply::Attachments(self.containers.attachments()?)),
             Request::Examine => nothing_more(Reply::Examined(Box::new(self.containers.examine()?))),
@@ -141,8 +140,7 @@ impl Session {
             }
             Request::Capture { places, filter, snaplen } => {
                 let recorder = Recorder::open(places, filter.parse()?, snaplen)?;
-                let work: Work = Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?));
-                Ok((Reply::Started { limits: Vec::new() }, Some(work)))
+                started(Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?)))
             }
         }
     }

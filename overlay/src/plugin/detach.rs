@@ -40,10 +40,7 @@ fn release(request: &Request, attachment: &Attachment, netns: Option<&NetnsPath>
 
 /// The record goes last, when nothing is left to do by it.
 fn forget(attachment: &Attachment) -> anyhow::Result<()> {
-    let records = records(&attachment.network);
-    records.remove(attachment)?;
-    records.retire()?;
-    Ok(())
+    Ok(records(&attachment.network).forget(attachment)?)
 }
 
 /// Detaches every attachment of the network that is not `valid`, and has their addresses given back.

@@ -116,6 +116,12 @@ impl Records {
         fs::read_dir(&self.dir).map_or(true, |mut entries| entries.next().is_none())
     }
 
+    /// Removes the record, and the directory with the network's last. For what shares nothing between attachments.
+    pub fn forget(&self, attachment: &Attachment) -> Result<(), Error> {
+        self.remove(attachment)?;
+        self.retire().map(drop)
+    }
+
     /// Removes the empty directory of a network without attachments. True when this call did it: what the network's
     /// attachments shared can go. Decide so only under the network's lock, see [`crate::lock`].
     pub fn retire(&self) -> Result<bool, Error> {

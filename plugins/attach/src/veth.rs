@@ -93,7 +93,7 @@ pub fn finish_host_end(end: &Dev, attachment: &Attachment, port_only: bool) -> V
     requests
 }
 
-/// A link of the host as a result describes it.
+/// A link as a result describes it, but for where it is.
 pub fn described(link: &Link) -> Interface {
     Interface {
         name: link.name.clone(),

@@ -81,8 +81,7 @@ impl Plugin for Bandwidth {
             return take_back(attachment, &shaped);
         }
         // An ADD that was killed may have left one that can't be read, or an empty directory.
-        records.remove(attachment)?;
-        records.retire()?;
+        records.forget(attachment)?;
         let mut host = Netlink::open()?;
         for name in [ifb_name(attachment), name_of_the_go_plugin(attachment)] {
             remove_ifb(&mut host, &name)?;
@@ -241,8 +240,7 @@ fn take_back(attachment: &Attachment, shaped: &Shaped) -> anyhow::Result<()> {
         remove_ifb(&mut host, ifb)?;
     }
     let records = records(&attachment.network);
-    records.remove(attachment)?;
-    records.retire()?;
+    records.forget(attachment)?;
     Ok(())
 }
 

@@ -220,8 +220,7 @@ fn take_back(attachment: &Attachment, published: Option<&Published>) -> anyhow::
     let records = records(&attachment.network);
     let Some(published) = published else {
         // An ADD that was killed may have left one that can't be read, or an empty directory.
-        records.remove(attachment)?;
-        records.retire()?;
+        records.forget(attachment)?;
         sweep::remove_ports(&mut nft, &Owner::of(attachment))?;
         return legacy::remove_ports(&mut nft, attachment);
     };
@@ -230,8 +229,7 @@ fn take_back(attachment: &Attachment, published: Option<&Published>) -> anyhow::
     if let Err(err) = flows::forget_own(&ports) {
         log::warn!("{attachment}: connections to it may stay: {err}");
     }
-    records.remove(attachment)?;
-    records.retire()?;
+    records.forget(attachment)?;
     Ok(())
 }
 

@@ -62,7 +62,7 @@ impl Plugin for Sbr {
             let restored = main.iter().map(route::replace).collect::<Vec<_>>();
             if let Err(err) = take_back(nl, &dev, &routed).and_then(|()| Ok(nl.batch(&restored)?)) {
                 log::error!("{attachment}: after a failed ADD: {err:#}");
-            } else if let Err(err) = records.remove(attachment).and_then(|()| records.retire()) {
+            } else if let Err(err) = records.forget(attachment) {
                 log::error!("{attachment}: after a failed ADD: {err}");
             }
         })?;
@@ -115,10 +115,7 @@ impl Plugin for Sbr {
     fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
         let mut failures = Failures::default();
         detach_each(NAME, request, valid, &mut failures, |attachment, _: Routed| {
-            let records = records(&attachment.network);
-            records.remove(attachment)?;
-            records.retire()?;
-            Ok(())
+            Ok(records(&attachment.network).forget(attachment)?)
         });
         failures.into_result()
     }

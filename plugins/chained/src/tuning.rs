@@ -62,7 +62,7 @@ impl Plugin for Tuning {
         applied.and_then(|()| Ok(records.complete(attachment)?)).inspect_err(|_| {
             if let Err(err) = before.restore(&mut container, &attachment.ifname) {
                 log::error!("{attachment}: after a failed ADD: {err:#}");
-            } else if let Err(err) = records.remove(attachment).and_then(|()| records.retire()) {
+            } else if let Err(err) = records.forget(attachment) {
                 log::error!("{attachment}: after a failed ADD: {err}");
             }
         })?;
@@ -123,10 +123,7 @@ impl Plugin for Tuning {
     fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<()> {
         let mut failures = Failures::default();
         detach_each(NAME, request, valid, &mut failures, |attachment, _: Before| {
-            let records = records(&attachment.network);
-            records.remove(attachment)?;
-            records.retire()?;
-            Ok(())
+            Ok(records(&attachment.network).forget(attachment)?)
         });
         failures.into_result()
     }

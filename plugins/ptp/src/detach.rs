@@ -67,10 +67,7 @@ fn leave_supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<
 
 /// The record goes last, when nothing is left to do by it.
 fn forget(attachment: &Attachment) -> anyhow::Result<()> {
-    let records = records(&attachment.network);
-    records.remove(attachment)?;
-    records.retire()?;
-    Ok(())
+    Ok(records(&attachment.network).forget(attachment)?)
 }
 
 /// Detaches every attachment of the network that is not `valid`, and has the address plugin do the same.
