@@ -125,7 +125,8 @@ fn fixed_entries_lead_astray() {
         let attachments = node.items("ps", "Attachments");
         let mac = attachments[1]["mac"].as_str().unwrap();
         let veth = node.host_link("c1");
-        run(lab, &format!("bridge fdb replace {mac} dev {veth} master static"));
+        // Sticky: any other fixed entry moves back with the next frame that the container sends.
+        run(lab, &format!("bridge fdb replace {mac} dev {veth} master static sticky"));
         assert!(!pings());
         node.finds("fdb-stale", &json!({"netns": "host", "device": veth}));
         node.fix();

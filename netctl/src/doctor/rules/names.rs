@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{host::way_in, undo};
+use super::{host::way_in, tunnels::astray, undo};
 use crate::{
     doctor::{Finding, Rule, mend::Mend},
     facts::{
@@ -39,7 +39,12 @@ fn dns_unserved(facts: &Facts) -> Vec<Finding> {
 /// One finding a server and rule: a server that is down is so for all.
 fn asked(facts: &Facts, outcome: Outcome) -> Vec<Finding> {
     let mut groups: BTreeMap<(IpAddr, Option<String>), Vec<&Question>> = BTreeMap::new();
+    // Whose frames are sent elsewhere hears no server either: that is fdb-stale's to tell.
+    let deaf: Vec<_> = astray(facts).map(|(attached, ..)| &attached.key).collect();
     for question in facts.trials.questions.iter().filter(|question| question.outcome == outcome) {
+        if deaf.contains(&&facts.attachments[question.attachment].key) {
+            continue;
+        }
         let rule = (outcome == Outcome::Silent).then(|| stopped_by(facts, question)).flatten();
         groups.entry((question.server, rule)).or_default().push(question);
     }

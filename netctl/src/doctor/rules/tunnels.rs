@@ -1,12 +1,15 @@
 //! Rules about VXLAN tunnels: what each node has, against what the other nodes that were asked have, and what came of trying.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
+
+use kernel::{fdb::Entry, link::Link};
 
 use super::undo;
 use crate::{
     doctor::{Finding, Rule, Spot, mend::Mend},
     facts::{
         Facts,
+        attachment::Attached,
         tunnel::{Report, Tunnel},
     },
 };
@@ -65,27 +68,32 @@ fn fdb_stale(facts: &Facts) -> Vec<Finding> {
 
 /// Fixed entries for a container's address behind another port than the container's.
 fn on_bridges(facts: &Facts) -> Vec<Finding> {
+    let found = astray(facts).map(|(attached, entry, port, near)| {
+        let message =
+            format!("frames for {} go to {}, and it is behind {}", attached.key, port.name, near.name);
+        let mend = Mend::Entry { port: port.name.clone(), mac: entry.mac, vlan: entry.vlan };
+        let cause = format!("a fixed entry for {}", entry.mac);
+        Finding::new(Spot::device(&port.name), message, cause).mend(mend)
+    });
+    found.collect()
+}
+
+/// Attachments that a fixed entry of their bridge has behind another port: the entry, that port, and their own.
+pub(super) fn astray(facts: &Facts) -> impl Iterator<Item = (&Attached, &Entry, &Link, &Link)> {
     let host = facts.host();
     let ports = facts.attachments.iter().filter_map(|it| {
         let (inside, near) = (facts.interface(it)?, facts.host_link(it)?);
         Some((inside.mac?, (near, it)))
     });
-    let ports: std::collections::BTreeMap<_, _> = ports.collect();
-    let mut findings = Vec::new();
-    for entry in facts.forwarding.iter().filter(|entry| entry.permanent && entry.remote.is_none()) {
-        let (Some((near, attached)), Some(port)) = (ports.get(&entry.mac), host.link_at(entry.link)) else {
-            continue;
-        };
-        if port.index == near.index || port.master != near.master || port.master.is_none() {
-            continue;
-        }
-        let message =
-            format!("frames for {} go to {}, and it is behind {}", attached.key, port.name, near.name);
-        let mend = Mend::Entry { port: port.name.clone(), mac: entry.mac, vlan: entry.vlan };
-        let cause = format!("a fixed entry for {}", entry.mac);
-        findings.push(Finding::new(Spot::device(&port.name), message, cause).mend(mend));
-    }
-    findings
+    let ports: BTreeMap<_, _> = ports.collect();
+    facts.forwarding.iter().filter(|entry| entry.permanent && entry.remote.is_none()).filter_map(
+        move |entry| {
+            let (near, attached) = *ports.get(&entry.mac)?;
+            let port = host.link_at(entry.link)?;
+            let is_other = port.index != near.index && port.master.is_some() && port.master == near.master;
+            is_other.then_some((attached, entry, port, near))
+        },
+    )
 }
 
 pub(super) const VTEP_MAC_MISMATCH: Rule = Rule {
