@@ -51,6 +51,9 @@ pub struct Global {
     /// On standard error, only what went wrong
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// On standard error, the commands of ip, bridge, nft, ... that show or do the same
+    #[arg(long, global = true)]
+    pub show_commands: bool,
 }
 
 /// The verbs; one module each in [`crate::verb`].
@@ -122,6 +125,9 @@ impl Cli {
         if drawing.is_some() && !matches!(verb, Verb::Graph(_)) {
             return Err(Failure::Usage("only `netctl graph` draws pictures".to_owned()));
         }
+        if global.show_commands && !verb.is_done_by_others() {
+            return Err(Failure::Usage("--show-commands: no other command does this".to_owned()));
+        }
         let variable = |name: &str| env::var(name).ok();
         let context = verb::Context {
             paths: Paths::new(global.root.as_deref(), variable),
@@ -129,6 +135,7 @@ impl Cli {
             drawing,
             style: Style::of_stderr(global.color, global.ascii, variable),
             quiet: global.quiet,
+            show_commands: global.show_commands,
             node: global.node,
             peers: global.peers,
         };
@@ -160,6 +167,17 @@ impl Cli {
             Verb::Agent(agent) => agent::run(&agent, &context),
             Verb::Completion(completion) => Ok(shell::completion(&completion)),
             Verb::Man(man) => shell::man(&man),
+        }
+    }
+}
+
+impl Verb {
+    /// Whether there are commands for `--show-commands`. The doctor's findings have theirs anyway.
+    fn is_done_by_others(&self) -> bool {
+        match self {
+            Self::Explain(_) | Self::Agent(_) | Self::Completion(_) | Self::Man(_) => false,
+            Self::Config(config) => config.is_done_by_others(),
+            _ => true,
         }
     }
 }

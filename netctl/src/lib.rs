@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod cache;
 pub mod capture;
 pub mod cli;
+pub mod commands;
 pub mod conf;
 pub mod doctor;
 pub mod drops;

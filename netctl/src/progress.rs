@@ -57,6 +57,7 @@ impl Progress {
             {
                 return None;
             }
+            Event::Calling { .. } => return None,
             Event::Called(call) => self.call(call),
             Event::Undoing => format!("{warning} ADD failed: DEL of the whole list follows"),
             Event::NotUndone { before } => format!(

@@ -199,7 +199,7 @@ impl Runtime<'_> {
         &mut self,
         plugin: &PluginConf,
         command: Command,
-        work: impl FnOnce(&Self) -> Result<(Option<PluginResult>, Option<PluginResult>), Error>,
+        work: impl FnOnce(&mut Self) -> Result<(Option<PluginResult>, Option<PluginResult>), Error>,
     ) -> Result<(), Error> {
         let started = Instant::now();
         let outcome = work(self).map_err(|err| named(&plugin.plugin_type, err));
@@ -212,7 +212,7 @@ impl Runtime<'_> {
     }
 
     fn call(
-        &self,
+        &mut self,
         plugin: &PluginConf,
         environment: &[(&str, String)],
         stdin: &[u8],
@@ -227,6 +227,7 @@ impl Runtime<'_> {
             .map(|(name, value)| (*name, value.as_str()))
             .chain([("CNI_PATH", path.as_ref())])
             .collect();
+        (self.report)(Event::Calling { program: binary.path(), environment: &variables, stdin });
         binary.call(&variables, stdin)
     }
 }

@@ -48,6 +48,7 @@ pub struct Context {
     /// Of standard error.
     pub style: Style,
     pub quiet: bool,
+    pub show_commands: bool,
     /// What to call this node; its host name if not given.
     pub node: Option<String>,
     pub peers: Vec<Peer>,
@@ -66,6 +67,17 @@ impl Context {
         for what in blind.iter().filter(|_| !self.quiet) {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(stderr(), "{} {what}", self.style.warning());
+        }
+    }
+
+    /// Says which commands show or do the same, if that was asked for.
+    pub fn show_commands(&self, lines: impl FnOnce() -> Vec<String>) {
+        if !self.show_commands {
+            return;
+        }
+        for line in lines() {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(stderr(), "$ {line}");
         }
     }
 

@@ -14,6 +14,7 @@ use super::file::{CaptureFile, decode};
 use crate::{
     agent::{
         nodes::Nodes,
+        place::Place,
         protocol::{CapturePlace, Captured, Event, Request},
     },
     exit::Failure,
@@ -38,6 +39,13 @@ pub struct Wish {
 pub struct Scene {
     places: BTreeMap<usize, Vec<CapturePlace>>,
     pub names: Vec<(IpAddr, String)>,
+}
+
+impl Scene {
+    /// Each with the position of its node.
+    pub fn places(&self) -> impl Iterator<Item = (usize, &Place)> {
+        self.places.iter().flat_map(|(node, places)| places.iter().map(|it| (*node, &it.place)))
+    }
 }
 
 /// Finds the places. Wrong names are usage errors.

@@ -1,6 +1,6 @@
 //! What a runtime does, as it happens, for whoever watches.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use cni::{error::Error, request::Command, result::AddResult};
 
@@ -9,6 +9,8 @@ use crate::cache;
 /// Something happened.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// A plugin is called now.
+    Calling { program: &'a Path, environment: &'a [(&'a str, &'a str)], stdin: &'a [u8] },
     /// A plugin was called and is done.
     Called(Call<'a>),
     /// An ADD failed; the chain's DEL follows.

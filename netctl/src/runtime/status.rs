@@ -46,7 +46,7 @@ impl Runtime<'_> {
     }
 
     /// The versions that a plugin says it speaks. One that does not know VERSION speaks 0.1.0.
-    pub fn versions(&self, plugin: &PluginConf) -> Result<Vec<String>, Error> {
+    pub fn versions(&mut self, plugin: &PluginConf) -> Result<Vec<String>, Error> {
         let mut environment = input::environment(Command::Version, None);
         for (name, value) in &mut environment {
             // Old skels want them for every verb.

@@ -12,6 +12,7 @@ use crate::{
         nodes::Nodes,
         protocol::{Reply as Answer, Request},
     },
+    commands,
     exit::{Exit, Failure},
     output::{Reply, Table},
     throughput::Measured,
@@ -44,6 +45,7 @@ pub fn run(bench: &Bench, context: &Context) -> Result<Exit, Failure> {
     let (source, destination) = (find(&bench.source)?, find(&bench.destination)?);
     let address: IpAddr =
         *destination.addresses.first().ok_or_else(|| anyhow!("{} has no address", bench.destination))?;
+    context.show_commands(|| commands::nodes::bench(&context.peers, &source, &destination, address));
     let server = Request::Serve { on: destination.place.path, address };
     let Answer::Serving { port } = nodes.all[destination.node].ask(server)? else {
         return Err(anyhow!("{} serves nothing", bench.destination).into());

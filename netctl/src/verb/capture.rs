@@ -22,6 +22,7 @@ use crate::{
         filter::Filter,
         run::{self, End, Sink, Wish},
     },
+    commands,
     exit::{Exit, Failure},
     output,
     verb::Context,
@@ -74,6 +75,10 @@ pub fn run(capture: Capture, context: &Context) -> Result<Exit, Failure> {
     let interrupted = on_interrupt()?;
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
     let scene = run::find(&wish, &mut nodes)?;
+    context.show_commands(|| {
+        let places = scene.places();
+        places.map(|(node, it)| commands::nodes::capture(&context.peers, node, it, &wish.filter)).collect()
+    });
     let is_over = || interrupted.load(Ordering::Relaxed);
     let run::Gathered { end, missed } = match &capture.write {
         Some(path) => {

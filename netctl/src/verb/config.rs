@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::doctor;
 use crate::{
+    commands,
     doctor::examine,
     exit::{Exit, Failure},
     output,
@@ -28,6 +29,12 @@ enum Verb {
     Schema,
 }
 
+impl Config {
+    pub fn is_done_by_others(&self) -> bool {
+        matches!(self.verb, Verb::Lint)
+    }
+}
+
 pub fn run(config: &Config, context: &Context) -> Result<Exit, Failure> {
     match config.verb {
         Verb::Schema => {
@@ -36,6 +43,7 @@ pub fn run(config: &Config, context: &Context) -> Result<Exit, Failure> {
         }
         Verb::Lint => {
             let facts = context.facts()?;
+            context.show_commands(|| commands::facts::syntax(&facts));
             let mut findings = examine(&facts);
             findings
                 .retain(|found| ["config-invalid", "plugin-missing", "subnet-overlap"].contains(&found.code));

@@ -13,10 +13,12 @@ use serde_json::json;
 
 use crate::{
     agent::{
+        node::Node,
         nodes::Nodes,
         place::Place,
         protocol::{Event, Request},
     },
+    commands,
     drops::{
         hint::hint,
         tally::{Kind, Tally, clock, is_benign},
@@ -50,6 +52,10 @@ pub struct Drops {
 pub fn run(drops: &Drops, context: &Context) -> Result<Exit, Failure> {
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
     let places = find(&drops.selectors, &mut nodes)?;
+    context.show_commands(|| {
+        let of_node = |(nth, node): (usize, &Node)| commands::nodes::watch(&context.peers, nth, &node.own);
+        nodes.all.iter().enumerate().flat_map(of_node).collect()
+    });
     let mut posted = Vec::new();
     for position in 0..nodes.all.len() {
         let foreign = nodes.foreign(position);

@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use crate::{
     cache::Cache,
+    commands,
     conf::{Directory, NetworkList},
     exit::{Exit, Failure},
     gojson, output,
     progress::Progress,
-    runtime::Runtime,
+    runtime::{Runtime, event::Event},
     verb::Context,
 };
 
@@ -79,7 +80,12 @@ fn with_runtime<T>(
     work: impl FnOnce(&mut Runtime<'_>) -> Result<T, Error>,
 ) -> Option<T> {
     let mut progress = Progress::new(context.style, context.quiet, list);
-    let mut report = |event: crate::runtime::event::Event<'_>| progress.report(&event);
+    let mut report = |event: Event<'_>| {
+        if let Event::Calling { program, environment, stdin } = event {
+            context.show_commands(|| vec![commands::plugin(program, environment, stdin)]);
+        }
+        progress.report(&event);
+    };
     let mut runtime = Runtime {
         path: context.paths.plugins.clone(),
         cache: Cache::new(&context.paths.results),

@@ -15,6 +15,7 @@ use crate::{
         peers::Asked,
         protocol::{Reply, Request},
     },
+    commands,
     doctor::{self, Finding, examine},
     exit::{Exit, Failure},
     facts::tunnel::Report,
@@ -70,6 +71,7 @@ pub(super) fn write(file: &Path, hops: Vec<Value>, context: &Context) -> Result<
 fn picture(context: &Context, hops: Vec<Value>) -> Result<Picture, Failure> {
     let asked = Asked::new(&context.peers, &Request::Draw);
     let mut facts = context.facts()?;
+    context.show_commands(|| commands::facts::everywhere(&facts, "ip -d addr"));
     let mut hosts = vec![Host::new(&facts)];
     let (replies, failed) = asked.replies();
     context.warn(&failed);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::ps;
 use crate::{
+    commands,
     exit::{Exit, Failure},
     facts::{Facts, attachment::Attached, space},
     output::{self, Format},
@@ -27,6 +28,8 @@ pub fn run(inspect: &Inspect, context: &Context) -> Result<Exit, Failure> {
     let mut items = Vec::new();
     for selector in &inspect.selectors {
         let found = select(&facts, selector)?;
+        let everything = |attached: &&Attached| commands::facts::everything(&facts, attached);
+        context.show_commands(|| found.iter().flat_map(everything).collect());
         items.extend(found.into_iter().map(|attached| detail(&facts, attached)));
     }
     let document = output::document("Attachment", items);

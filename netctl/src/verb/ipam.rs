@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::network::find;
 use crate::{
+    commands,
     doctor::mend::release,
     exit::{Exit, Failure},
     facts::{
@@ -57,11 +58,15 @@ pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
     match &ipam.verb {
         Verb::Show { networks } => {
-            show(&facts, &chosen(&facts, networks)?).write(context.format);
+            let networks = chosen(&facts, networks)?;
+            context.show_commands(|| networks.iter().filter_map(|it| commands::facts::leases(it)).collect());
+            show(&facts, &networks).write(context.format);
             Ok(Exit::Fine)
         }
         Verb::Check { networks } => {
-            let leases = leases(&facts, &chosen(&facts, networks)?);
+            let networks = chosen(&facts, networks)?;
+            context.show_commands(|| networks.iter().filter_map(|it| commands::facts::leases(it)).collect());
+            let leases = leases(&facts, &networks);
             let is_leaked = leases.iter().any(|lease| lease.state == LEAKED);
             listed("Leases", &leases).write(context.format);
             Ok(if is_leaked { Exit::Finding } else { Exit::Fine })
@@ -89,6 +94,13 @@ fn chosen<'a>(facts: &'a Facts, names: &[String]) -> Result<Vec<&'a Network>, Fa
 
 fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) -> Result<Exit, Failure> {
     let networks: BTreeSet<_> = leases.iter().map(|lease| lease.network.clone()).collect();
+    context.show_commands(|| {
+        let of = |network: &Network| {
+            let of = leases.iter().filter(|it| it.network == network.list.name.as_str());
+            commands::facts::release(network, of.map(|it| it.address))
+        };
+        networks.iter().filter_map(|name| facts.network(name)).flat_map(of).collect()
+    });
     let mut released = BTreeSet::new();
     for network in networks.iter().filter(|_| yes) {
         let of: Vec<_> = leases.iter().filter(|it| it.network == *network).map(|it| it.address).collect();

@@ -9,9 +9,11 @@ use serde_json::json;
 use crate::{
     agent::{
         node::Node,
-        nodes::Nodes,
+        nodes::{Found, Nodes},
+        place::Place,
         protocol::{Reply as Answer, Request},
     },
+    commands,
     exit::{Exit, Failure},
     output::{Format, Reply, Table},
     reach::Reached,
@@ -51,7 +53,12 @@ pub fn probe(probe: &Probe, context: &Context) -> Result<Exit, Failure> {
             *found.addresses.first().ok_or_else(|| anyhow!("{} has no address", probe.destination))?
         }
     };
-    let reached = reach(&mut nodes.all[source.node], Some(source.place.path), vec![address])?;
+    let Found { node, place, .. } = source;
+    let reached = reach(&mut nodes.all[node], Some(place.path.clone()), vec![address])?;
+    context.show_commands(|| {
+        let to = reached.iter();
+        to.flat_map(|it| commands::nodes::probe(&context.peers, node, &place, it.to, it.path_mtu)).collect()
+    });
     let ends = [(probe.source.clone(), probe.destination.clone())];
     let pairs: Vec<_> =
         ends.into_iter().zip(reached).map(|((from, to), reached)| Pair { from, to, reached }).collect();
@@ -89,6 +96,12 @@ pub fn mesh(mesh: &Mesh, context: &Context) -> Result<Exit, Failure> {
         let names: BTreeMap<IpAddr, String> = others.map(|(_, it)| (it.address, it.name.clone())).collect();
         let reached =
             reach(&mut nodes.all[end.node], Some(end.netns.clone()), names.keys().copied().collect())?;
+        context.show_commands(|| {
+            let place = Place { name: end.name.clone(), path: end.netns.clone(), inode: 0 };
+            let to = reached.iter();
+            to.flat_map(|it| commands::nodes::probe(&context.peers, end.node, &place, it.to, it.path_mtu))
+                .collect()
+        });
         pairs.extend(reached.into_iter().map(|reached| {
             let to = names.get(&reached.to).cloned().unwrap_or_default();
             Pair { from: end.name.clone(), to, reached }

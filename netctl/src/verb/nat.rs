@@ -5,6 +5,7 @@ use kernel::conntrack::{Conntrack, Filter, Flow};
 use serde_json::json;
 
 use crate::{
+    commands,
     exit::{Exit, Failure},
     facts::{Facts, attachment::Attached},
     output::{Reply, Table},
@@ -18,6 +19,7 @@ pub struct Nat {}
 
 pub fn run(_: &Nat, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
+    context.show_commands(commands::facts::translations);
     let flows =
         Conntrack::open().and_then(|mut it| it.list(&Filter::default())).map_err(anyhow::Error::new)?;
     let all = facts.attachments.iter();

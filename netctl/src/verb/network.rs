@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 
 use super::ps;
 use crate::{
+    commands,
     exit::{Exit, Failure},
     facts::{
         Facts,
+        attachment::Attached,
         network::{Network as Facet, capacity},
     },
     output::{self, Format, Reply, Table},
@@ -38,11 +40,20 @@ enum Verb {
 pub fn run(network: &Network, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
     match &network.verb {
-        Verb::Ls => list(&facts).write(context.format),
+        Verb::Ls => {
+            context.show_commands(|| commands::facts::networks(&facts, &facts.networks));
+            list(&facts).write(context.format);
+        }
         Verb::Inspect { networks } => {
             let mut items = Vec::new();
             for name in networks {
-                items.push(detail(&facts, find(&facts, name)?));
+                let network = find(&facts, name)?;
+                let wanted = |it: &Attached| it.key.network == network.list.name;
+                context.show_commands(|| {
+                    let attachments = commands::facts::attachments(&facts, wanted);
+                    commands::facts::networks(&facts, [network]).into_iter().chain(attachments).collect()
+                });
+                items.push(detail(&facts, network));
             }
             let document = output::document("Network", items);
             let text = match context.format {

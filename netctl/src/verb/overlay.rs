@@ -22,6 +22,7 @@ use overlay::{
 use serde_json::{Value, json};
 
 use crate::{
+    commands,
     exit::{Exit, Failure},
     output::{Reply, Table},
     verb::Context,
@@ -78,20 +79,34 @@ pub fn run(overlay: &Overlay, context: &Context) -> Result<Exit, Failure> {
     match &overlay.verb {
         Verb::Status { network } => {
             let statuses = statuses(socket, network.as_ref())?;
+            show_commands(&statuses, context);
             table(&statuses).write(context.format);
             Ok(if statuses.iter().all(is_well) { Exit::Fine } else { Exit::Finding })
         }
         Verb::Peers { network } => {
-            peers(socket, &statuses(socket, network.as_ref())?)?.write(context.format);
+            let statuses = statuses(socket, network.as_ref())?;
+            show_commands(&statuses, context);
+            peers(socket, &statuses)?.write(context.format);
             Ok(Exit::Fine)
         }
-        Verb::Difference { network } => difference(socket, network, context),
+        Verb::Difference { network } => {
+            show_commands(&statuses(socket, Some(network))?, context);
+            difference(socket, network, context)
+        }
         Verb::Confirm { network } => {
+            show_commands(&statuses(socket, Some(network))?, context);
             ask(socket, &Request::Confirm { network: network.clone() })?;
             Ok(Exit::Fine)
         }
         Verb::Apply(apply) => put_into_force(apply, socket, context),
     }
+}
+
+fn show_commands(statuses: &[Status], context: &Context) {
+    context.show_commands(|| {
+        let tunnel = |status: &Status| commands::facts::tunnel(&status.device);
+        statuses.iter().filter(|it| it.device_error.is_none()).flat_map(tunnel).collect()
+    });
 }
 
 /// What the agent refuses is the user's mistake: a network that it does not have.
@@ -265,6 +280,7 @@ fn put_into_force(apply: &Apply, socket: &Path, context: &Context) -> Result<Exi
         // Nobody is left to tell when standard error is closed.
         let _ = writeln!(stderr(), "{}: {text}", level.as_str().to_lowercase());
     }
+    show_commands(std::slice::from_ref(&status), context);
     table(std::slice::from_ref(&status)).write(context.format);
     Ok(if is_well(&status) { Exit::Fine } else { Exit::Finding })
 }

@@ -11,6 +11,7 @@ use crate::{
         peers::Asked,
         protocol::{Reply as Answer, Request},
     },
+    commands,
     exit::{Exit, Failure},
     facts::{
         Facts,
@@ -33,16 +34,20 @@ pub struct Ps {
 
 pub fn run(ps: &Ps, context: &Context) -> Result<Exit, Failure> {
     let asked = Asked::new(&context.peers, &Request::Attachments);
-    let mut rows = rows(&context.facts()?);
+    let facts = context.facts()?;
+    let wanted = |network: Option<&str>| {
+        ps.networks.is_empty() || network.is_some_and(|it| ps.networks.iter().any(|name| name == it))
+    };
+    context.show_commands(|| {
+        commands::facts::attachments(&facts, |attached| wanted(Some(attached.key.network.as_str())))
+    });
+    let mut rows = rows(&facts);
     let (replies, failed) = asked.replies();
     context.warn(&failed);
     for (node, reply) in replies {
         let Answer::Attachments(theirs) = reply else { continue };
         rows.extend(theirs.into_iter().map(|row| Row { node: node.clone(), ..row }));
     }
-    let wanted = |network: Option<&str>| {
-        ps.networks.is_empty() || network.is_some_and(|it| ps.networks.iter().any(|name| name == it))
-    };
     rows.retain(|row| wanted(row.network.as_deref()));
     reply(&rows).write(context.format);
     Ok(if failed.is_empty() { Exit::Fine } else { Exit::Partial })

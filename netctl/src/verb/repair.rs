@@ -22,6 +22,7 @@ pub struct Repair {
 
 pub fn run(repair: &Repair, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
+    context.show_commands(|| vec!["nft list ruleset".to_owned()]);
     let plan = if repair.yes { repair::rules(&facts)? } else { Plan::new(&facts) };
     let (restore, remove) = if repair.yes { ("restored", "removed") } else { ("restore", "remove") };
     let Plan { restore: attachments, restore_shared, forget, sweep } = plan;

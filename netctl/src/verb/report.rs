@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::ps;
 use crate::{
+    commands,
     doctor::examine,
     exit::{Exit, Failure},
     facts::Facts,
@@ -23,6 +24,12 @@ pub struct Report {}
 
 pub fn run(_: &Report, context: &Context) -> Result<Exit, Failure> {
     let mut facts = context.facts()?;
+    context.show_commands(|| {
+        let networks = commands::facts::networks(&facts, &facts.networks);
+        let spaces = ["ip -d addr", "ip route"].map(|it| commands::facts::everywhere(&facts, it)).concat();
+        [networks, commands::facts::attachments(&facts, |_| true), spaces, commands::facts::translations()]
+            .concat()
+    });
     facts.try_out();
     let report = output::document("Report", vec![redact(whole(&facts))]);
     output::write(&match context.format {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
+    commands,
     doctor::{Severity, examine},
     exit::{Exit, Failure},
     facts::network::capacity,
@@ -18,6 +19,7 @@ pub struct Status {}
 
 pub fn run(_: &Status, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
+    context.show_commands(|| commands::facts::networks(&facts, &facts.networks));
     let findings = examine(&facts);
     let count = |severity| findings.iter().filter(|found| found.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));

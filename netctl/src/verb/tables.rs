@@ -14,6 +14,7 @@ use kernel::{
 use serde_json::json;
 
 use crate::{
+    commands,
     exit::{Exit, Failure},
     facts::Facts,
     output::{Reply, Table},
@@ -41,6 +42,7 @@ pub struct Flows {
 
 pub fn neigh(_: &Neigh, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
+    context.show_commands(|| commands::facts::everywhere(&facts, "ip neigh"));
     let owners = owners(&facts);
     let (mut items, mut names, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for space in &facts.spaces {
@@ -84,6 +86,7 @@ fn state(bits: u16) -> &'static str {
 
 pub fn fdb(_: &Fdb, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
+    context.show_commands(|| vec!["bridge fdb show".to_owned()]);
     let host = facts.host();
     let macs: BTreeMap<_, _> = facts
         .attachments
@@ -120,6 +123,7 @@ pub fn fdb(_: &Fdb, context: &Context) -> Result<Exit, Failure> {
 pub fn flows(flows: &Flows, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
     let owners = owners(&facts);
+    context.show_commands(|| vec!["conntrack -L".to_owned()]);
     let mut conntrack = Conntrack::open().map_err(anyhow::Error::new)?;
     let mut found = conntrack.list(&Filter::default()).map_err(anyhow::Error::new)?;
     found.sort_by_key(|flow| (flow.protocol, sort_key(&flow.original), sort_key(&flow.reply)));

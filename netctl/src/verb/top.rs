@@ -12,6 +12,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
+    commands,
     exit::{Exit, Failure},
     facts::Facts,
     output::{Format, Reply, Table},
@@ -38,6 +39,7 @@ fn interval(text: &str) -> Result<f64, String> {
 pub fn run(top: &Top, context: &Context) -> Result<Exit, Failure> {
     let pause = Duration::from_secs_f64(top.interval);
     let mut facts = context.facts()?;
+    context.show_commands(|| commands::facts::counters(&facts));
     let mut before = look(&facts);
     loop {
         thread::sleep(pause);

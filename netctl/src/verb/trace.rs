@@ -12,6 +12,7 @@ use clap::Args;
 
 use crate::{
     agent::nodes::Nodes,
+    commands,
     exit::{Exit, Failure},
     output::{self, Format},
     trace::{
@@ -86,6 +87,9 @@ pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
     };
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
     let report = ask(&question, &mut nodes)?;
+    context.show_commands(|| {
+        commands::nodes::trace(&context.peers, &report.source, report.evidence.target, report.protocol)
+    });
     show_report(&report, context);
     if let Some(path) = &trace.write {
         let file = File::create(path).with_context(|| format!("create {}", path.display()))?;

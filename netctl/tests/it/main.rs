@@ -1,6 +1,7 @@
 //! netctl as a shell sees it: the real binary, in labs, over real plugins and over one that writes down what it is told.
 
 mod chains;
+mod commands;
 mod doctor;
 mod fleet;
 mod go;

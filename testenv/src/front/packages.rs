@@ -11,6 +11,7 @@ use nix::unistd::geteuid;
 /// Package, and what the tests do with it.
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "what runs in containers: images are made from it, none is fetched"),
+    ("conntrack", "connections as an administrator lists them"),
     ("containernetworking-plugins", "the Go plugins: taking over from them, handing back, being compared"),
     ("containerd", "a runtime to serve, through its CRI"),
     ("dnsmasq-base", "a DHCP server and router of a network outside"),
@@ -21,6 +22,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("iproute2", "a second opinion on links, routes and rules"),
     ("iptables", "hosts whose FORWARD chain drops, and rules that Go plugins left"),
     ("iputils-ping", "packets of an exact size between containers on several hosts"),
+    ("jq", "configurations as an administrator reads them"),
+    ("linux-perf", "dropped packets as an administrator watches them"),
+    ("netcat-openbsd", "a connection as an administrator tries it"),
     ("nftables", "a second opinion on rulesets, in every comparison of before and after"),
     ("openssl", "certificates for an etcd with TLS"),
     ("podman", "a runtime to serve, by its CNI backend"),
@@ -28,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("runc", "what both runtimes run containers with"),
     ("strace", "failing or killing a plugin at a chosen system call, counting its children"),
     ("systemd", "its socket activation, and its opinion on units"),
+    ("tcpdump", "packets as an administrator watches them"),
     ("tshark", "a second opinion on what captures hold"),
 ];
 
