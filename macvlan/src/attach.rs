@@ -6,10 +6,11 @@ use attach::{
     container::{Container, NewInterface},
     hardware::{End, derived_mac},
     lock::NetworkLock,
+    lone,
+    master::Master,
     veth::described,
 };
 use cni::{
-    error::Error,
     names::{Attachment, NetnsPath},
     request::Request,
     result::{AddResult, Interface},
@@ -27,9 +28,7 @@ use std::net::IpAddr;
 
 use crate::{
     config::Config,
-    detach,
-    master::{self, Master},
-    shim,
+    detach, shim,
     state::{Attached, records},
 };
 
@@ -43,8 +42,8 @@ pub(crate) fn add(
     let ipam = Ipam::resolve(request)?;
     let (mut container, mut host) = (Container::open(netns)?, Netlink::open()?);
     container.require_free(&attachment.ifname)?;
-    let master = master::find(request, &config, netns, &mut host, &mut container)?;
-    check_mtu(&config, &master.link)?;
+    let master = config.master.find(request, netns, &mut host, &mut container)?;
+    master.require_room(config.mtu)?;
     if records(&attachment.network).find::<Attached>(attachment)?.is_some() {
         detach::del(request, attachment, None).context("detach what an earlier ADD left")?;
     }
@@ -54,16 +53,6 @@ pub(crate) fn add(
             log::error!("{attachment}: after a failed ADD: {err:#}");
         }
     })
-}
-
-fn check_mtu(config: &Config, master: &Link) -> Result<(), Error> {
-    match config.mtu {
-        Some(mtu) if u32::from(mtu) > master.mtu => {
-            let why = format!("is more than the {} of {}", master.mtu, master.name);
-            Err(Error::invalid_config("mtu", mtu, why))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// One ADD under way.
@@ -126,48 +115,10 @@ impl Adding<'_> {
         }
     }
 
-    /// Makes the interface in the container, under its final name.
     fn interface(&mut self) -> anyhow::Result<Link> {
-        let ifname = self.attachment.ifname.as_str();
-        if self.master.in_container {
-            let request = self.link_request(link::new(ifname));
-            return Ok(link::create(&mut self.container.netlink, request, ifname)?);
-        }
-        let request = self.link_request(link::new(ifname).in_netns(&self.container.netns));
-        match self.host.execute(request) {
-            // Kernels up to 6.12, and some after, look for the name in the namespace of the request too
-            // (rtnl_newlink, net/core/rtnetlink.c): there it is born under another, and renamed.
-            Err(err) if err.is_exists() => self.born_under_another_name(ifname)?,
-            made => made?,
-        }
-        Ok(link::by_name(&mut self.container.netlink, ifname)?)
-    }
-
-    fn born_under_another_name(&mut self, ifname: &str) -> anyhow::Result<()> {
-        let name = format!("mvt{}", self.attachment.hash(11));
-        self.host.execute(self.link_request(link::new(&name).in_netns(&self.container.netns)))?;
-        let born = link::by_name(&mut self.container.netlink, &name)?;
-        Ok(self.container.netlink.execute(link::change(&born.dev()).name(ifname).request())?)
-    }
-
-    fn link_request(&self, new: New) -> Change {
-        let Self { config, master, .. } = self;
-        let mut new = match self.mac() {
-            Some(mac) => new.mac(mac),
-            None => new,
-        };
-        if let Some(mtu) = config.mtu {
-            new = new.mtu(mtu);
-        }
-        let make = if config.tap { macvlan::add_tap } else { macvlan::add };
-        make(new, master.link.index, config.mode, config.broadcast_queue)
-    }
-
-    /// In mode `passthru` the interface has the master's address, and giving it another changes the master's too.
-    fn mac(&self) -> Option<MacAddr> {
-        let own =
-            || (self.config.mode != Mode::Passthru).then(|| derived_mac(self.attachment, End::Container));
-        self.config.mac.or_else(own)
+        let Self { attachment, config, master, container, host, .. } = self;
+        let on_host = (!master.in_container).then_some(host);
+        Ok(lone::create(container, on_host, attachment, |new| link_request(attachment, config, master, new))?)
     }
 
     fn configure(&mut self, link: &Link, result: &AddResult, addresses: &[IpAddr]) -> anyhow::Result<()> {
@@ -187,6 +138,20 @@ impl Adding<'_> {
         container.bring_up_with(&interface, result, dad, changes)?;
         container.announce(&interface, result)
     }
+}
+
+fn link_request(attachment: &Attachment, config: &Config, master: &Master, new: New) -> Change {
+    // In mode `passthru` the interface has the master's address, and giving it another changes the master's too.
+    let own = || (config.mode != Mode::Passthru).then(|| derived_mac(attachment, End::Container));
+    let mut new = match config.mac.or_else(own) {
+        Some(mac) => new.mac(mac),
+        None => new,
+    };
+    if let Some(mtu) = config.mtu {
+        new = new.mtu(mtu);
+    }
+    let make = if config.tap { macvlan::add_tap } else { macvlan::add };
+    make(new, master.link.index, config.mode, config.broadcast_queue)
 }
 
 /// IPv6 does it by itself, with `Dad::Probe`.

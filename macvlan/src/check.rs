@@ -1,9 +1,6 @@
 //! CHECK and STATUS.
 
-use attach::{
-    check::{addresses, container_interface, failed, link_in_container, routes},
-    container::Container,
-};
+use attach::{check::failed, lone};
 use cni::{
     names::{Attachment, NetnsPath},
     request::Request,
@@ -23,19 +20,13 @@ use crate::{
 /// What ADD made is still there.
 pub(crate) fn check(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<()> {
     let config = Config::new(request)?;
-    let result = request.required_prev_result()?;
-    let (index, _) = container_interface(&result, attachment, netns)?;
-    if let Some(ipam) = Ipam::resolve(request)? {
-        ipam.check(request, attachment, netns)?;
-    }
-    let mut container = Container::open(netns)?;
-    let link = link_in_container(&mut container, attachment.ifname.as_str(), false)?;
-    let expected = if config.tap { Kind::Macvtap(config.mode) } else { Kind::Macvlan(config.mode) };
-    if link.kind.as_ref() != Some(&expected) {
-        return Err(failed(format!("{} is {:?}, not {expected:?}", link.name, link.kind)).into());
-    }
-    addresses(&mut container.netlink, &link, &result, index)?;
-    routes(&mut container.netlink, &link, &result)?;
+    lone::check(request, attachment, netns, |link| {
+        let expected = if config.tap { Kind::Macvtap(config.mode) } else { Kind::Macvlan(config.mode) };
+        if link.kind.as_ref() == Some(&expected) {
+            return Ok(());
+        }
+        Err(format!("{:?}, not {expected:?}", link.kind))
+    })?;
     check_host(attachment)
 }
 
@@ -59,12 +50,7 @@ fn check_host(attachment: &Attachment) -> anyhow::Result<()> {
 /// Whether an ADD could succeed now: the master, if it is the host's and named, is there, and the address plugin is able.
 pub(crate) fn status(request: &Request) -> anyhow::Result<()> {
     let config = Config::new(request)?;
-    if let Some(master) = config.master.filter(|_| !config.link_in_container)
-        && link::find(&mut Netlink::open()?, master.as_str())?.is_none()
-    {
-        let why = format!("master: {master}: the host has no such link");
-        return Err(cni::error::Error::new(cni::error::Code::NotAvailable, why).into());
-    }
+    config.master.require(&mut Netlink::open()?)?;
     match Ipam::resolve(request)? {
         Some(ipam) => ipam.status(request),
         None => Ok(()),

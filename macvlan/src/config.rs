@@ -1,7 +1,7 @@
 //! The macvlan plugin's configuration: `NetConf` as it is written, `Config` as it was understood.
 
-use attach::hardware::MacSources;
-use cni::{error::Error, names::IfName, request::Request, result::Dns};
+use attach::{hardware::MacSources, master, mtu};
+use cni::{error::Error, request::Request, result::Dns};
 use kernel::{link::Mtu, mac::MacAddr, macvlan::Mode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -36,15 +36,13 @@ pub struct RuntimeConfig {
 /// A configuration that can be carried out, as far as the text can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The interface of an earlier plugin, or else the default route's, if `None`.
-    pub master: Option<IfName>,
+    pub master: master::Wish,
     pub mode: Mode,
     /// The senders that get through in mode `source`.
     pub sources: Vec<MacAddr>,
     /// The master's if `None`.
     pub mtu: Option<Mtu>,
     pub mac: Option<MacAddr>,
-    pub link_in_container: bool,
     /// The kernel's own if `None`.
     pub broadcast_queue: Option<u32>,
     pub tap: bool,
@@ -73,11 +71,10 @@ impl Config {
         let mode = parse_mode(&mode)?;
         let config = Self {
             mac: macs.requested()?,
-            master: parse_master(&master)?,
+            master: master::Wish::parse(&master, link_in_container)?,
             sources: parse_sources(&source_macs)?,
-            mtu: parse_mtu(mtu)?,
+            mtu: mtu::parse(mtu)?,
             mode,
-            link_in_container,
             broadcast_queue: (bcqueuelen != 0).then_some(bcqueuelen),
             tap,
             detect_duplicates: dad,
@@ -99,7 +96,7 @@ impl Config {
         if self.tap && self.mode == Mode::Source {
             return Err(Error::invalid_config("tap", true, "can't be had in mode \"source\""));
         }
-        if self.host_access && self.link_in_container {
+        if self.host_access && self.master.in_container {
             let why = "the master is the container's, so the host is not on its link";
             return Err(Error::invalid_config("hostAccess", true, why));
         }
@@ -109,13 +106,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn parse_master(name: &str) -> Result<Option<IfName>, Error> {
-    if name.is_empty() {
-        return Ok(None);
-    }
-    name.parse().map(Some).map_err(|why| Error::invalid_config("master", format!("{name:?}"), why))
 }
 
 fn parse_mode(mode: &str) -> Result<Mode, Error> {
@@ -138,13 +128,6 @@ fn parse_sources(macs: &[String]) -> Result<Vec<MacAddr>, Error> {
             .map_err(|why| Error::invalid_config(&format!("sourceMACs[{index}]"), format!("{mac:?}"), why))
     };
     macs.iter().enumerate().map(parse).collect()
-}
-
-fn parse_mtu(mtu: u32) -> Result<Option<Mtu>, Error> {
-    if mtu == 0 {
-        return Ok(None);
-    }
-    Mtu::try_from(mtu).map(Some).map_err(|why| Error::invalid_config("mtu", mtu, why))
 }
 
 #[cfg(test)]

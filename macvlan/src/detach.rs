@@ -1,10 +1,10 @@
 //! DEL and GC. They need no master: it may be gone, and its macvlans with it.
 
 use attach::{
-    container::Container,
     detach::{release_stale_through_links, remove_and_release, sweep},
     failures::Failures,
     lock::NetworkLock,
+    lone,
 };
 use cni::{
     names::{Attachment, NetnsPath},
@@ -30,7 +30,7 @@ pub(crate) fn del(
     let record = failures.note(records(&attachment.network).find::<Attached>(attachment)).flatten();
     let record = record.map(|(_, data)| data);
     remove_and_release(request, attachment, netns, &mut failures, |failures| {
-        failures.note(remove_link(attachment, netns))
+        failures.note(lone::remove(attachment, netns, is_macvlan))
     });
     if failures.is_empty() {
         failures.note(forget(attachment, record.as_ref()));
@@ -38,27 +38,8 @@ pub(crate) fn del(
     failures.into_result()
 }
 
-/// An interface without our mark may be one that another suite's macvlan plugin made; one with another attachment's mark is
-/// in a namespace that the path has come to name since.
-fn remove_link(attachment: &Attachment, netns: Option<&NetnsPath>) -> anyhow::Result<()> {
-    let Some(mut container) = Container::open_if_there(netns)? else { return Ok(()) };
-    let mut names = vec![attachment.ifname.to_string(), format!("mvt{}", attachment.hash(11))];
-    names.dedup();
-    for name in names {
-        let found = link::find(&mut container.netlink, &name)?;
-        if let Some(link) = found.filter(|link| is_macvlan(link) && belongs(link, attachment)) {
-            container.netlink.execute(link::remove(&link.dev()))?;
-        }
-    }
-    Ok(())
-}
-
 fn is_macvlan(link: &Link) -> bool {
     matches!(link.kind, Some(Kind::Macvlan(_) | Kind::Macvtap(_)))
-}
-
-fn belongs(link: &Link, attachment: &Attachment) -> bool {
-    link.alias.as_ref().is_none_or(|alias| *alias == attachment.alias())
 }
 
 /// The record goes last, when nothing is left to do by it; with the network's last one goes its shim.
@@ -89,7 +70,8 @@ pub(crate) fn gc(request: &Request, valid: &ValidAttachments) -> anyhow::Result<
             continue;
         }
         let mut own = Failures::default();
-        own.note(remove_link(attachment, Some(&NetnsPath::new(record.data.netns.as_str()))));
+        let netns = NetnsPath::new(record.data.netns.as_str());
+        own.note(lone::remove(attachment, Some(&netns), is_macvlan));
         if own.is_empty() {
             own.note(forget(attachment, Some(&record.data)));
         }

@@ -1,14 +1,13 @@
 //! The `macvlan` plugin: containers with a MAC address of their own on a link of the host, as if they were plugged into the
 //! network outside.
 //!
-//! `config` reads what is asked for, `master` finds the link, `attach` is ADD, `shim` is the host's own way to the
-//! containers, `detach` is DEL and GC, `check` is CHECK and STATUS.
+//! `config` reads what is asked for, `attach` is ADD, `shim` is the host's own way to the containers, `detach` is DEL and GC,
+//! `check` is CHECK and STATUS.
 
 mod attach;
 mod check;
 pub mod config;
 mod detach;
-mod master;
 mod shim;
 pub mod state;
 

@@ -223,6 +223,18 @@ impl Lab {
         }
     }
 
+    /// Skips the test unless the kernel makes links of a kind, by its own name of it (`ipvlan`).
+    pub fn needs_link_kind(&self, kind: &str) {
+        // Known or not, it makes none with the MAC address of a group.
+        let words = ["ip", "link", "add", "try0", "address", "01:00:00:00:00:00", "type", kind];
+        let said = self.exec(&words).stderr;
+        if said.contains("Unknown device type") || said.contains("Operation not supported") {
+            self.skip(&format!(
+                "this kernel makes no links of kind {kind}: `cargo testenv vm test` runs it on others"
+            ));
+        }
+    }
+
     /// Skips the test where root is only root of a user namespace; `why` says what the kernel keeps from that one.
     pub fn needs_machine_root(&self, why: &str) {
         if contained::in_user_namespace() {

@@ -21,7 +21,7 @@ fn check_error(conf: Value, expected: &str) {
 
 #[test]
 fn defaults_are_the_references() {
-    check(json!({}), |c| (c.master, c.mode, c.mtu, c.broadcast_queue), (None, Mode::Bridge, None, None));
+    check(json!({}), |c| (c.master.name, c.mode, c.mtu, c.broadcast_queue), (None, Mode::Bridge, None, None));
     check(json!({"master": "eth0", "bcqueuelen": 500}), |c| c.broadcast_queue, Some(500));
 }
 

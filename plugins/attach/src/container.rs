@@ -82,6 +82,17 @@ pub struct NewInterface<'a> {
     pub index: usize,
 }
 
+/// How the neighbours are told whose the addresses are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announcement {
+    /// The kernel does it when the interface, which is up, is given its own MAC address: see [`announce`].
+    ByMac,
+    /// It does it when the interface goes up with its addresses; for one whose MAC address nobody can give it.
+    GoingUp,
+    /// There are no neighbours.
+    None,
+}
+
 impl Container {
     /// Sets the interface up, with its addresses and routes of `result`.
     ///
@@ -104,12 +115,61 @@ impl Container {
         dad: Dad,
         between: Vec<Request>,
     ) -> anyhow::Result<()> {
+        // The link must be up before the routes, so that comes first.
+        let mut up = link::change(interface.dev).up();
+        if families(interface, result).contains(&Family::V4) {
+            up = up.arp_notify();
+        }
+        let mut requests = vec![up.request()];
+        requests.extend(addresses(interface, result, dad));
+        requests.extend(between);
+        self.configure(interface, result, requests)?;
+        if dad == Dad::Probe {
+            address::wait_settled(&mut self.netlink, interface.dev, DAD_TIMEOUT)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the interface up, with its addresses and routes of `result`, which an allocator gave out; has the neighbours told, and
+    /// carries out the mode's own requests before the routes.
+    pub fn bring_up_announced(
+        &mut self,
+        interface: &NewInterface<'_>,
+        result: &AddResult,
+        announcement: Announcement,
+        between: Vec<Request>,
+    ) -> anyhow::Result<()> {
+        match announcement {
+            Announcement::ByMac => {
+                self.bring_up_with(interface, result, Dad::Skip, between)?;
+                self.announce(interface, result)
+            }
+            Announcement::GoingUp => {
+                // Down: it may be up for the address plugin's sake, or from a try without IPv6.
+                let mut requests = vec![
+                    link::change(interface.dev).down().request(),
+                    link::change(interface.dev).arp_notify().request(),
+                ];
+                requests.extend(addresses(interface, result, Dad::Skip));
+                requests.push(link::change(interface.dev).up().request());
+                requests.extend(between);
+                self.configure(interface, result, requests)
+            }
+            Announcement::None => self.bring_up_with(interface, result, Dad::Skip, between),
+        }
+    }
+
+    /// Carries out `requests`, which bring the interface up, then those for the routes.
+    fn configure(
+        &mut self,
+        interface: &NewInterface<'_>,
+        result: &AddResult,
+        mut requests: Vec<Request>,
+    ) -> anyhow::Result<()> {
         let families = families(interface, result);
         if families.contains(&Family::V6) {
             self.netns.run(|| prepare_v6(interface.dev))?;
         }
-        let mut requests = addressed(interface, result, dad);
-        requests.extend(between);
         requests.extend(
             result.routes.iter().map(|route| route::append(&kernel_route(interface.dev, route, result))),
         );
@@ -120,9 +180,6 @@ impl Container {
             }
             self.netns.run(|| switch_on_ipv6(interface.dev))??;
             self.netlink.batch(&requests.into_iter().map(Request::ok_if_exists).collect::<Vec<_>>())?;
-        }
-        if dad == Dad::Probe {
-            address::wait_settled(&mut self.netlink, interface.dev, DAD_TIMEOUT)?;
         }
         Ok(())
     }
@@ -179,15 +236,9 @@ fn switch_on_ipv6(dev: &Dev) -> Result<()> {
     Ok(())
 }
 
-/// The link must be up before the routes, so that comes first.
-fn addressed(interface: &NewInterface<'_>, result: &AddResult, dad: Dad) -> Vec<Request> {
+fn addresses(interface: &NewInterface<'_>, result: &AddResult, dad: Dad) -> Vec<Request> {
     let own = result.ips.iter().filter(|ip| ip.interface == Some(interface.index));
-    let mut up = link::change(interface.dev).up();
-    if own.clone().any(|ip| ip.address.is_ipv4()) {
-        up = up.arp_notify();
-    }
-    let addresses = own.map(|ip| address::add(interface.dev, ip.address, dad));
-    std::iter::once(up.request()).chain(addresses).collect()
+    own.map(|ip| address::add(interface.dev, ip.address, dad)).collect()
 }
 
 /// A result's route as the kernel gets it.

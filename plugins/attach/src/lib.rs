@@ -13,6 +13,8 @@ pub mod hardware;
 pub mod host_bridge;
 pub mod link_local;
 pub mod lock;
+pub mod lone;
+pub mod master;
 pub mod mtu;
 pub mod record;
 pub mod ruleset;

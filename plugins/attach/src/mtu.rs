@@ -49,6 +49,12 @@ impl Wish {
     }
 }
 
+/// `mtu` of a configuration that knows no more than a number: `None` for 0. Fails with code 7.
+pub fn parse(mtu: u32) -> std::result::Result<Option<Mtu>, Error> {
+    let parsed = (mtu != 0).then(|| Mtu::try_from(mtu)).transpose();
+    parsed.map_err(|why| Error::invalid_config("mtu", mtu, why))
+}
+
 /// The MTU of the default route's link, of IPv4 or else of IPv6; `None` without a default route.
 pub fn of_default_route(host: &mut Netlink) -> Result<Option<u32>> {
     for (family, outside) in [(Family::V4, OUTSIDE_V4), (Family::V6, OUTSIDE_V6)] {

@@ -20,9 +20,11 @@ use nix::{errno::Errno, libc};
 
 use crate::{
     error::{Error, Result},
+    ipvlan,
     mac::MacAddr,
     macvlan,
     netlink::{Netlink, Request},
+    vlan::VlanId,
 };
 
 /// The number of a link in its namespace; never 0.
@@ -143,6 +145,10 @@ pub enum Kind {
     Macvlan(macvlan::Mode),
     /// The same, with a character device.
     Macvtap(macvlan::Mode),
+    /// The MAC address of another link, and IP addresses of its own.
+    Ipvlan(ipvlan::Mode),
+    /// A VLAN on another link.
+    Vlan(VlanId),
     /// A VXLAN end point.
     Vxlan {
         /// Network identifier.
@@ -156,7 +162,7 @@ pub enum Kind {
         /// It learns addresses from packets.
         learning: bool,
     },
-    /// Any other, by the kernel's name (`vlan`, `ipvlan`, `tun`, `dummy`).
+    /// Any other, by the kernel's name (`tun`, `dummy`).
     Other(String),
 }
 
@@ -168,6 +174,8 @@ impl Kind {
             Self::Veth => "veth",
             Self::Macvlan(_) => "macvlan",
             Self::Macvtap(_) => "macvtap",
+            Self::Ipvlan(_) => "ipvlan",
+            Self::Vlan(_) => "vlan",
             Self::Vxlan { .. } => "vxlan",
             Self::Other(name) => name,
         }
@@ -416,6 +424,23 @@ pub fn new(name: &str) -> create::New {
 /// if the name is taken.
 pub fn add(link: create::New, kind: &str) -> Request {
     link.add_as(InfoKind::Other(kind.to_owned()), None)
+}
+
+/// Whether this kernel can make links of a kind, perhaps by a module that it loads for that.
+///
+/// Asks for one that no driver makes: with a MAC address of a group, and on no link (`rtnl_newlink`, net/core/rtnetlink.c, looks
+/// for the driver, and has it judge, before it makes anything).
+pub fn knows_kind(nl: &mut Netlink, kind: &str) -> Result<bool> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Address(vec![1, 0, 0, 0, 0, 0]));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Other(kind.to_owned()))]));
+    let act = format!("ask for links of kind {kind}");
+    let request = Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, act);
+    match nl.execute(request) {
+        Err(err) if err.is_unsupported() => Ok(false),
+        Err(err) if err.is_permission() => Err(err),
+        _ => Ok(true),
+    }
 }
 
 /// Starts a change of a link.

@@ -3,13 +3,13 @@
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVxlan,
-        LinkAttribute, LinkInfo, Prop, State,
+        InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
+        InfoVlan, InfoVxlan, LinkAttribute, LinkInfo, Prop, State,
     },
 };
 
 use super::{BridgePort, Kind, Link, OperState};
-use crate::{mac::MacAddr, macvlan};
+use crate::{ipvlan, mac::MacAddr, macvlan, vlan::VlanId};
 
 /// A message that is not about a link is `None`.
 pub(super) fn link(message: RouteNetlinkMessage) -> Option<Link> {
@@ -91,6 +91,14 @@ fn detailed_kind(data: &InfoData) -> Option<Kind> {
         }),
         InfoData::MacVtap(infos) => infos.iter().find_map(|info| match info {
             InfoMacVtap::Mode(mode) => Some(Kind::Macvtap(macvlan::Mode::from_kernel(*mode)?)),
+            _ => None,
+        }),
+        InfoData::IpVlan(infos) => infos.iter().find_map(|info| match info {
+            InfoIpVlan::Mode(mode) => Some(Kind::Ipvlan(ipvlan::Mode::from_kernel(*mode)?)),
+            _ => None,
+        }),
+        InfoData::Vlan(infos) => infos.iter().find_map(|info| match info {
+            InfoVlan::Id(id) => Some(Kind::Vlan(VlanId::try_from(*id).ok()?)),
             _ => None,
         }),
         _ => None,

@@ -116,6 +116,11 @@ fn changes_links() {
         let lower =
             link::create(nl, macvlan::add(link::new("m0"), a.index, macvlan::Mode::Private, None), "m0");
         assert_eq!(lower.unwrap().kind, Some(Kind::Macvlan(macvlan::Mode::Private)));
+        let before = link::list(nl).unwrap().len();
+        for (kind, known) in [("macvlan", true), ("veth", true), ("bridge", true), ("nonsense", false)] {
+            assert_eq!(link::knows_kind(nl, kind).unwrap(), known, "{kind}");
+        }
+        assert_eq!(link::list(nl).unwrap().len(), before);
 
         let netns = lab::netns();
         nl.execute(link::change(&b).netns(&netns).name("eth0").request()).unwrap();
