@@ -36,6 +36,8 @@ pub mod routers;
 pub mod rule;
 pub mod saved;
 pub mod sysctl;
+pub mod tun;
 pub mod veth;
 pub mod vlan;
+pub mod vrf;
 pub mod vxlan;

@@ -4,10 +4,10 @@
 pub mod change;
 pub mod create;
 mod decode;
+mod kind;
 
 use std::{
     fmt,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -18,13 +18,11 @@ use netlink_packet_route::{
 };
 use nix::{errno::Errno, libc};
 
+pub use self::kind::{BridgePort, Kind};
 use crate::{
     error::{Error, Result},
-    ipvlan,
     mac::MacAddr,
-    macvlan,
     netlink::{Netlink, Request},
-    vlan::VlanId,
 };
 
 /// The number of a link in its namespace; never 0.
@@ -127,72 +125,6 @@ pub struct Link {
     pub parent_device: Option<String>,
     /// What it is to the bridge that is its `master`.
     pub port: Option<BridgePort>,
-}
-
-/// What a link was made as.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A bridge.
-    Bridge {
-        /// Ports have VLANs.
-        vlan_filtering: bool,
-        /// How long a learned address stays, in seconds.
-        ageing: u32,
-    },
-    /// One end of a pair.
-    Veth,
-    /// A MAC address of its own on another link.
-    Macvlan(macvlan::Mode),
-    /// The same, with a character device.
-    Macvtap(macvlan::Mode),
-    /// The MAC address of another link, and IP addresses of its own.
-    Ipvlan(ipvlan::Mode),
-    /// A VLAN on another link.
-    Vlan(VlanId),
-    /// A VXLAN end point.
-    Vxlan {
-        /// Network identifier.
-        vni: u32,
-        /// UDP port.
-        port: u16,
-        /// The source address of the outer packet.
-        local: Option<IpAddr>,
-        /// The link that the outer packets leave by.
-        dev: Option<LinkIndex>,
-        /// It learns addresses from packets.
-        learning: bool,
-    },
-    /// Any other, by the kernel's name (`tun`, `dummy`).
-    Other(String),
-}
-
-impl Kind {
-    /// The kernel's name of it.
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Bridge { .. } => "bridge",
-            Self::Veth => "veth",
-            Self::Macvlan(_) => "macvlan",
-            Self::Macvtap(_) => "macvtap",
-            Self::Ipvlan(_) => "ipvlan",
-            Self::Vlan(_) => "vlan",
-            Self::Vxlan { .. } => "vxlan",
-            Self::Other(name) => name,
-        }
-    }
-}
-
-/// A bridge's settings of one port (`IFLA_BRPORT_*`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BridgePort {
-    /// Packets may leave by the port they came in by.
-    pub hairpin: bool,
-    /// No packets to other isolated ports.
-    pub isolated: bool,
-    /// Addresses are learned from packets.
-    pub learning: bool,
-    /// ARP and neighbour solicitations are answered from the neighbour table.
-    pub neigh_suppress: bool,
 }
 
 /// RFC 2863 operational state, as `ip link` shows it.

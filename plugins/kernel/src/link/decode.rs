@@ -4,12 +4,12 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
         InfoBridge, InfoBridgePort, InfoData, InfoIpVlan, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
-        InfoVlan, InfoVxlan, LinkAttribute, LinkInfo, Prop, State,
+        InfoVlan, InfoVrf, InfoVxlan, LinkAttribute, LinkInfo, Prop, State,
     },
 };
 
 use super::{BridgePort, Kind, Link, OperState};
-use crate::{ipvlan, mac::MacAddr, macvlan, vlan::VlanId};
+use crate::{ipvlan, mac::MacAddr, macvlan, tun, vlan::VlanId};
 
 /// A message that is not about a link is `None`.
 pub(super) fn link(message: RouteNetlinkMessage) -> Option<Link> {
@@ -85,6 +85,11 @@ fn detailed_kind(data: &InfoData) -> Option<Kind> {
     match data {
         InfoData::Bridge(infos) => Some(bridge(infos)),
         InfoData::Vxlan(infos) => Some(vxlan(infos)),
+        InfoData::Tun(infos) => tun::decode(infos).map(Kind::Tap),
+        InfoData::Vrf(infos) => infos.iter().find_map(|info| match info {
+            InfoVrf::TableId(table) => Some(Kind::Vrf { table: *table }),
+            _ => None,
+        }),
         InfoData::MacVlan(infos) => infos.iter().find_map(|info| match info {
             InfoMacVlan::Mode(mode) => Some(Kind::Macvlan(macvlan::Mode::from_kernel(*mode)?)),
             _ => None,
