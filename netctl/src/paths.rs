@@ -5,9 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::facts::engines::Engine;
-
-/// The directories that netctl reads and writes, and whom it asks.
+/// The directories that netctl reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// Network configurations.
@@ -18,8 +16,6 @@ pub struct Paths {
     pub networks: PathBuf,
     /// Where plugins are.
     pub plugins: Vec<PathBuf>,
-    /// What is asked for the names of containers.
-    pub engines: Vec<Engine>,
 }
 
 impl Paths {
@@ -29,21 +25,18 @@ impl Paths {
         let said = |name: &str| variable(name).filter(|value| !value.is_empty());
         let plugins = said("CNI_PATH").unwrap_or_else(|| PLUGINS.to_owned());
         let plugins = env::split_paths(&plugins).collect();
-        let engines = Engine::all(&variable);
         match root {
             Some(root) => Self {
                 conf_dir: root.join("net.d"),
                 results: root.join("results"),
                 networks: root.join("networks"),
                 plugins,
-                engines,
             },
             None => Self {
                 conf_dir: said("NETCONFPATH").unwrap_or_else(|| NET_D.to_owned()).into(),
                 results: RESULTS.into(),
                 networks: NETWORKS.into(),
                 plugins,
-                engines,
             },
         }
     }

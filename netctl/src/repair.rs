@@ -86,6 +86,7 @@ fn forget(attachment: &Attachment) -> anyhow::Result<()> {
     del::<chained::tuning::Tuning>(attachment)?;
     del::<chained::firewall::Firewall>(attachment)?;
     del::<chained::portmap::Portmap>(attachment)?;
+    del::<tap::Tap>(attachment)?;
     del::<macvlan::Macvlan>(attachment)?;
     del::<ptp::Ptp>(attachment)?;
     del::<bridge::Bridge>(attachment)

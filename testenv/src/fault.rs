@@ -168,7 +168,7 @@ fn name(of: &[(c_long, &'static str)], registers: &user_regs_struct) -> Option<&
     of.iter().find(|(call, _)| *call == number).map(|(_, name)| *name)
 }
 
-const CHANGES: [(c_long, &str); 23] = [
+const CHANGES: [(c_long, &str); 24] = [
     (libc::SYS_openat, "openat"),
     (libc::SYS_open, "open"),
     (libc::SYS_sendto, "sendto"),
@@ -192,6 +192,7 @@ const CHANGES: [(c_long, &str); 23] = [
     (libc::SYS_setxattr, "setxattr"),
     (libc::SYS_fsetxattr, "fsetxattr"),
     (libc::SYS_ftruncate, "ftruncate"),
+    (libc::SYS_ioctl, "ioctl"),
 ];
 const OTHERS: [(c_long, &str); 8] = [
     (libc::SYS_recvfrom, "recvfrom"),

@@ -1,6 +1,7 @@
 //! What our plugins have written down of their attachments, whichever plugin it was.
 
 use attach::{
+    lone,
     record::{Error, Records},
     ruleset::plan::Plan,
 };
@@ -36,6 +37,11 @@ impl Made {
         }
         for records in Records::of_every_network("macvlan")? {
             all.extend(records.all()?.into_iter().map(|record| of_macvlan(record.attachment, record.data)));
+        }
+        for records in Records::of_every_network(tap::KIND.plugin)? {
+            all.extend(
+                records.all()?.into_iter().map(|record| of_lone(&tap::KIND, record.attachment, record.data)),
+            );
         }
         for records in Records::of_every_network("overlay")? {
             all.extend(records.all()?.into_iter().map(|record| of_overlay(record.attachment, record.data)));
@@ -98,6 +104,21 @@ fn of_macvlan(key: Attachment, data: macvlan::state::Attached) -> Made {
         bridge: None,
         master: Some(data.master),
         addresses: data.addresses.into_iter().map(IpNetwork::from).collect(),
+        masquerade: false,
+        ruleset: Plan::new(),
+    }
+}
+
+/// Of a plugin whose attachments have one link in the container.
+fn of_lone(kind: &lone::Kind, key: Attachment, data: lone::Attached) -> Made {
+    Made {
+        plugin: kind.plugin,
+        key,
+        netns: data.netns,
+        host_link: None,
+        bridge: None,
+        master: data.master,
+        addresses: data.addresses,
         masquerade: false,
         ruleset: Plan::new(),
     }

@@ -23,6 +23,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("chained", &["bandwidth"]),
     plugin("chained", &["sbr"]),
     plugin("ptp", &["ptp"]),
+    plugin("tap", &["tap"]),
     plugin("macvlan", &["macvlan"]),
     plugin("host", &["host", "host-device"]),
     plugin("dhcp", &["dhcp"]),

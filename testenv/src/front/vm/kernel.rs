@@ -23,8 +23,9 @@ pub(super) struct Kernel {
     pub(super) initramfs: PathBuf,
 }
 
-/// What the first root cannot do without: the bus, the host's files, the layer over them.
-const MODULES: [&str; 3] = ["virtio_pci", "virtiofs", "overlay"];
+/// What the first root cannot do without: the bus, the host's files, the layer over them. And what nothing in the guest loads by
+/// itself: the device that taps are made by.
+const MODULES: [&str; 4] = ["virtio_pci", "virtiofs", "overlay", "tun"];
 const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 

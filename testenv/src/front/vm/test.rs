@@ -22,10 +22,11 @@ struct Part {
     filter: &'static str,
 }
 
-/// What needs CONFIG_BRIDGE_VLAN_FILTERING.
-const PARTS: [Part; 2] = [
+/// What needs CONFIG_BRIDGE_VLAN_FILTERING; and taps, which kernels differ in.
+const PARTS: [Part; 3] = [
     Part { package: "kernel", binary: "it", filter: "bridges::keeps_vlans" },
     Part { package: "bridge", binary: "it", filter: "vlan::" },
+    Part { package: "tap", binary: "it", filter: "" },
 ];
 
 pub(super) fn run(kernels: &[String]) -> anyhow::Result<ExitCode> {
