@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     agent::node::Peer,
     exit::{Exit, Failure},
+    facts::engines,
     output::Wanted,
     paths::Paths,
     term::{Color, Style},
@@ -39,6 +40,9 @@ pub struct Global {
     /// What to call this host, in place of its host name
     #[arg(long, global = true, value_name = "NAME")]
     pub node: Option<String>,
+    /// Which engines to ask for the names of containers
+    #[arg(long, global = true, value_name = "ENGINE", value_enum, default_value_t = engines::Wanted::Auto)]
+    pub runtime: engines::Wanted,
     /// Format of the reply
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Wanted::Table)]
     pub output: Wanted,
@@ -129,8 +133,10 @@ impl Cli {
             return Err(Failure::Usage("--show-commands: no other command does this".to_owned()));
         }
         let variable = |name: &str| env::var(name).ok();
+        let mut paths = Paths::new(global.root.as_deref(), variable);
+        paths.engines.retain(|engine| global.runtime.covers(engine));
         let context = verb::Context {
-            paths: Paths::new(global.root.as_deref(), variable),
+            paths,
             format,
             drawing,
             style: Style::of_stderr(global.color, global.ascii, variable),

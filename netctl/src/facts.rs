@@ -42,6 +42,7 @@ use crate::{
 pub mod agents;
 pub mod attachment;
 pub mod container;
+pub mod engines;
 pub mod firewall;
 pub mod made;
 pub mod network;
@@ -108,7 +109,8 @@ impl Facts {
             paths_of_containers.chain(made.iter().map(|made| made.netns.as_str())).collect();
         let (others, by_path) = space::others(&host, &paths_of_containers);
         let spaces: Vec<_> = [host].into_iter().chain(others).collect();
-        let mut attachments = join(cached.entries, made, &spaces, &by_path, &container::names());
+        let mut attachments =
+            join(cached.entries, made, &spaces, &by_path, &container::names(&paths.engines));
         for attached in &mut attachments {
             attached.file = attached.entry.as_ref().map(|_| cache.file(&attached.key).display().to_string());
         }

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The directories that netctl reads and writes.
+use crate::facts::engines::Engine;
+
+/// The directories that netctl reads and writes, and whom it asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
     /// Network configurations.
@@ -16,6 +18,8 @@ pub struct Paths {
     pub networks: PathBuf,
     /// Where plugins are.
     pub plugins: Vec<PathBuf>,
+    /// What is asked for the names of containers.
+    pub engines: Vec<Engine>,
 }
 
 impl Paths {
@@ -25,18 +29,21 @@ impl Paths {
         let said = |name: &str| variable(name).filter(|value| !value.is_empty());
         let plugins = said("CNI_PATH").unwrap_or_else(|| PLUGINS.to_owned());
         let plugins = env::split_paths(&plugins).collect();
+        let engines = Engine::all(&variable);
         match root {
             Some(root) => Self {
                 conf_dir: root.join("net.d"),
                 results: root.join("results"),
                 networks: root.join("networks"),
                 plugins,
+                engines,
             },
             None => Self {
                 conf_dir: said("NETCONFPATH").unwrap_or_else(|| NET_D.to_owned()).into(),
                 results: RESULTS.into(),
                 networks: NETWORKS.into(),
                 plugins,
+                engines,
             },
         }
     }

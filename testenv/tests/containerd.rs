@@ -9,6 +9,7 @@ use serde_json::json;
 use testenv::daemon::Daemon;
 use testenv::lab::Lab;
 use testenv::lab::contained::run_contained;
+use testenv::plugin::built;
 use testenv::wait::wait_for;
 
 const IMAGE: &str = "localhost/busybox:test";
@@ -112,6 +113,7 @@ fn two_pods_of_containerd_talk() {
             assert_eq!((said.code, said.stdout.as_str()), (0, expected), "{command}: {}", said.stderr);
         }
         assert_eq!(echo.seen()[0].ip().to_string(), "198.51.100.1", "masqueraded");
+        names_are_heard(lab);
         // By the ports of the host: from elsewhere, from the host itself, and from the other pod.
         for (from, host) in [(&outside, "198.51.100.1"), (lab.host(), "127.0.0.1")] {
             let page = |port: u16| from.http_page(SocketAddr::new(host.parse().unwrap(), port));
@@ -135,6 +137,35 @@ fn two_pods_of_containerd_talk() {
         allow_what_stays(lab);
         lab.assert_nothing_left();
     });
+}
+
+/// netctl hears names over containerd's socket alone, of pods and of what nerdctl would have made: their files are not where it looks.
+fn names_are_heard(lab: &Lab) {
+    let plugins = format!("CNI_PATH={}", lab.plugin_dir(&OURS, &[]).display());
+    let socket = format!("CONTAINERD_ADDRESS={SOCKET}");
+    let program = built().join("netctl").display().to_string();
+    let netctl = |words: &[&str]| lab.exec(&[&["env", &plugins, &socket, &program], words].concat()).ok();
+    let shown = |runtime: &str| {
+        let said = netctl(&["ps", "pods", "--runtime", runtime, "-o", "json"]);
+        let reply: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        let items = reply["items"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|it| it["container"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    for runtime in ["auto", "cri", "containerd"] {
+        assert_eq!(shown(runtime), ["default/a", "default/b"], "{runtime}");
+    }
+    let ids = shown("none");
+    assert!(ids.len() == 2 && ids.iter().all(|id| id.len() == 12), "{ids:?}");
+
+    let made = lab.netns("made");
+    let create = ["containers", "create", "--label", "nerdctl/name=web", IMAGE, "m1"];
+    ctr(lab, &[&["--namespace", "k8s.io"], &create[..]].concat()).ok();
+    let attach = |verb: &str| netctl(&["exec", verb, "pods", "made", "--container-id", "k8s.io-m1"]);
+    attach("add");
+    assert_eq!(shown("auto"), ["default/a", "default/b", "web"]);
+    attach("del");
+    ctr(lab, &["--namespace", "k8s.io", "containers", "rm", "m1"]).ok();
+    lab.remove_netns(made);
 }
 
 /// What containerd itself leaves; of our plugins only what stays by design.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use testenv::lab::Lab;
 use testenv::lab::contained::run_contained;
+use testenv::plugin::built;
 use testenv::wait::wait_for;
 
 const IMAGE: &str = "localhost/busybox:test";
@@ -42,6 +43,35 @@ impl<'a> Podman<'a> {
             format!("CONTAINERS_STORAGE_CONF={}", storage.display()),
         ];
         Self { lab, environment }
+    }
+
+    /// netctl hears names over podman's socket alone: what podman keeps on disk is out of its sight.
+    fn names_its_containers(&self) {
+        let [containers, storage] = &self.environment;
+        let socket = "unix:///run/podman/podman.sock";
+        self.lab.exec(&["mkdir", "-p", "/run/podman"]).ok();
+        let service = ["env", containers, storage, "podman", "system", "service", "--time", "0", socket];
+        let mut service = self.lab.daemon(self.lab.host(), &service);
+        let shown = |runtime: &str| {
+            let hide = "mount -t tmpfs none /var/lib/containers && mount -t tmpfs none /run/containers";
+            let netctl = built().join("netctl").display().to_string();
+            let line = format!("{hide} && {netctl} ps lab --runtime {runtime} -o json");
+            let said = self.lab.exec(&["unshare", "--mount", "sh", "-c", &line]).ok();
+            let reply: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+            let items = reply["items"].as_array().cloned().unwrap_or_default();
+            items.iter().map(|it| it["container"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+        wait_for("the names", Duration::from_secs(20), || {
+            service.assert_running();
+            shown("podman") == ["a", "b"]
+        });
+        assert_eq!(shown("auto"), ["a", "b"]);
+        let without = shown("none");
+        assert!(without.len() == 2 && without.iter().all(|id| id.len() == 12), "{without:?}");
+        drop(service);
+        for left in ["/run/podman", "/run/mount"] {
+            self.lab.allow(left);
+        }
     }
 
     #[track_caller]
@@ -90,6 +120,7 @@ fn two_containers_of_podman_talk() {
         ]);
         assert_eq!(said, "hi");
         assert_eq!(echo.seen()[0].ip().to_string(), "198.51.100.1", "masqueraded");
+        podman.names_its_containers();
 
         podman.run("rm --force --time 0 a b");
         podman.run("network rm lab");

@@ -1,20 +1,23 @@
-//! Names of containers by id, from what engines keep on disk. Asks no daemon.
+//! Names of containers by id: from what engines keep on disk, and over that what those say that answer.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
+use super::engines::{self, Engine};
+
 /// Names by container id.
 pub type Names = BTreeMap<String, String>;
 
-/// What docker, podman and containerd's CRI have written down; what can't be read has no names.
-pub fn names() -> Names {
+/// What docker, podman and containerd's CRI have written down, where what can't be read has no names; and what `engines` say.
+pub fn names(engines: &[Engine]) -> Names {
     let mut names = Names::new();
     for file in PODMAN {
         podman(Path::new(file), &mut names);
     }
     docker(Path::new(DOCKER), &mut names);
     containerd(Path::new(CONTAINERD), &mut names);
+    names.extend(engines::names(engines));
     names
 }
 
