@@ -23,7 +23,12 @@ type Command = (&'static str, &'static str, &'static str, fn(&[String]) -> anyho
 
 const COMMANDS: [Command; 6] = [
     ("demo", "", "show containers on a network of the built plugins, in a lab; needs no root", demo::run),
-    ("test", "[-- FILTER...]", "install what the tests need where allowed, run them all, count", test::run),
+    (
+        "test",
+        "[--guest-limit SECONDS] [-- FILTER...]",
+        "install what the tests need where allowed, run them all, count",
+        test::run,
+    ),
     (
         "bench",
         "[--only TITLE] [--peer DIR] [--seconds N]",
@@ -38,7 +43,7 @@ const COMMANDS: [Command; 6] = [
     ),
     (
         "vm",
-        "run|test [--kernel V] [-- CMD]",
+        "run|test [--kernel V] [--limit SECONDS] [--all] [-- CMD]",
         "a command, or what this kernel can't test, on other kernels in QEMU",
         vm::run,
     ),

@@ -6,8 +6,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::{env, fs, thread};
 
-/// Names the file that skips are appended to, one `test<TAB>reason` a line. Set by `cargo testenv test`.
+/// Names the file that skips are appended to, one `package::binary::test<TAB>reason` a line. Set by `cargo testenv test`.
 pub const FILE_VARIABLE: &str = "TENON_SKIPS";
+
+/// Where cargo tells a test what package it is of; whoever starts one without cargo sets it too.
+pub const PACKAGE_VARIABLE: &str = "CARGO_PKG_NAME";
 
 /// Records that the calling test did not run, and why. `name` stands in where the thread has no test's name.
 ///
@@ -48,9 +51,10 @@ pub fn parse(text: &str) -> BTreeMap<String, String> {
     pairs.map(|(test, reason)| (test.to_string(), reason.to_string())).collect()
 }
 
-/// The test binary's name without cargo's hash: two crates may have tests of one name.
+/// Package, which cargo says in the environment, and test binary, without cargo's hash: tests of two crates may have one name.
 fn binary() -> String {
     let path = env::current_exe().unwrap_or_default();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    stem.rsplit_once('-').map_or(stem.as_str(), |(name, _)| name).to_string()
+    let name = stem.rsplit_once('-').map_or(stem.as_str(), |(name, _)| name);
+    format!("{}::{name}", env::var(PACKAGE_VARIABLE).unwrap_or_default())
 }

@@ -180,6 +180,6 @@ fn a_test_that_cannot_run_is_written_down() {
     assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
     let recorded = testenv::skip::read(&skips).unwrap();
     fs::remove_file(&skips).unwrap();
-    let reason = recorded.get("lab::the_host_is_out_of_sight").expect("recorded");
+    let reason = recorded.get("testenv::lab::the_host_is_out_of_sight").expect("recorded");
     assert!(reason.contains("CAP_SYS_ADMIN"), "{reason}");
 }

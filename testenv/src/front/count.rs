@@ -16,6 +16,12 @@ impl Count {
         (line, self.failed == 0 && passed > 0)
     }
 
+    /// Counts as failed what ended as passed: skipped here, it failed elsewhere.
+    pub(super) fn turn_over(&mut self, tests: usize) {
+        self.passed = self.passed.saturating_sub(tests);
+        self.failed += tests;
+    }
+
     /// Takes in libtest's closing line, such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
     pub(super) fn add_result(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
@@ -60,5 +66,8 @@ mod tests {
         check(5, 1, 0, 0, "5 passed, 1 failed, 0 skipped", false);
         check(2, 0, 0, 2, "0 passed, 0 failed, 2 skipped", false);
         check(0, 0, 0, 0, "0 passed, 0 failed, 0 skipped", false);
+        let mut count = Count { passed: 5, failed: 0, ignored: 0 };
+        count.turn_over(1);
+        assert_eq!(count.verdict(1), ("3 passed, 1 failed, 1 skipped".to_string(), false));
     }
 }

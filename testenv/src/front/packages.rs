@@ -93,8 +93,7 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
 
 /// Runs apt-get quietly.
 pub(super) fn apt(arguments: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new("apt-get")
-        .arg("-qq")
+    let status = apt_get()
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdin(Stdio::null())
@@ -103,6 +102,16 @@ pub(super) fn apt(arguments: &[&str]) -> anyhow::Result<()> {
         .context("start apt-get")?;
     ensure!(status.success(), "apt-get {}: {status}", arguments.join(" "));
     Ok(())
+}
+
+/// apt-get, quiet, and done soon where nothing answers.
+pub(super) fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.arg("-qq");
+    for option in ["Retries=1", "http::Timeout=20", "https::Timeout=20"] {
+        command.arg("-o").arg(format!("Acquire::{option}"));
+    }
+    command
 }
 
 /// While it lives, no package starts its service: 101 is "forbidden by policy" of invoke-rc.d(8).

@@ -1,25 +1,34 @@
-//! `cargo testenv test`: sets up, runs every test, and counts.
+//! `cargo testenv test`: sets up, runs every test, on another kernel what this one lacks parts for, and counts.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use nix::unistd::geteuid;
 use testenv::skip;
 
-use super::{cargo, count::Count, packages, say};
+use super::{cargo, count::Count, packages, say, vm};
+
+/// How long the guest may take: whole runs are to stay well under half an hour.
+const GUEST_LIMIT: Duration = Duration::from_secs(420);
+const USAGE: &str = "test: expected [--guest-limit SECONDS] [-- FILTER...]";
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
-    let filter = match arguments {
+    let (limit, filter) = match arguments {
+        [option, limit, rest @ ..] if option == "--guest-limit" => (vm::seconds(limit)?, rest),
+        rest => (GUEST_LIMIT, rest),
+    };
+    let filter = match filter {
         [] => &[],
         [dashes, filter @ ..] if dashes == "--" => filter,
-        [other, ..] => bail!("test: unexpected argument {other:?}; filters come after --"),
+        [other, ..] => bail!("{USAGE}, and not {other:?}"),
     };
     packages::provide()?;
     cargo::run(&["build", "--workspace", "--bins"])?;
-    cargo::run(&["test", "--workspace", "--no-run"])?;
+    let binaries = cargo::build_tests()?;
     let skips = cargo::target_directory()?.join("testenv-skips");
     fs::write(&skips, "").with_context(|| format!("write {}", skips.display()))?;
     let (mut count, succeeded) = run_tests(filter, &skips)?;
@@ -28,10 +37,18 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         count.failed = 1;
     }
     let skipped = skip::read(&skips).with_context(|| format!("read {}", skips.display()))?;
-    for (test, reason) in &skipped {
+    let in_guest = vm::skipped::run(&binaries, skipped, limit);
+    count.turn_over(in_guest.failed.len());
+    for test in &in_guest.failed {
+        say(&format!("failed in the guest: {test}"))?;
+    }
+    for (test, reason) in &in_guest.skipped {
         say(&format!("skipped {test}: {reason}"))?;
     }
-    let (line, good) = count.verdict(skipped.len());
+    if let Some(summary) = in_guest.summary {
+        say(&summary)?;
+    }
+    let (line, good) = count.verdict(in_guest.skipped.len());
     say(&line)?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

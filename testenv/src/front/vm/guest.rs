@@ -4,22 +4,23 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use testenv::wait;
 
 use super::cpio::Archive;
 use super::kernel::Kernel;
+use super::scratch::Scratch;
 
 /// How a job ended.
 pub(super) struct Ended {
-    /// Exit status, as its shell had it.
-    pub(super) code: u8,
-    /// What it wrote to [`REPORT`].
+    /// Exit status, as its shell had it; or why there is none.
+    pub(super) code: anyhow::Result<u8>,
+    /// What it wrote to [`REPORT`], to its end or as far as it came.
     pub(super) report: String,
 }
 
@@ -36,42 +37,54 @@ const DAEMONS: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"]
 /// How much of the kernel's last words to show when there is nothing else.
 const LAST_WORDS: usize = 4000;
 
-/// Boots `kernel`, runs the shell script `job`, and passes each line of its output to `out`, without its end; its standard
-/// error goes to ours.
+/// Boots `kernel`, runs the shell script `job` for so long at most, and passes each line of its output to `out`, without its
+/// end; its standard error goes to ours. Fails where no guest can be started.
 pub(super) fn run(
     kernel: &Kernel,
     job: &str,
-    patience: Duration,
+    limit: Duration,
     out: impl FnMut(&[u8]) -> io::Result<()> + Send,
 ) -> anyhow::Result<Ended> {
-    let dir = Scratch::make()?;
-    let initrd = dir.0.join("initrd");
-    let mut bytes = fs::read(&kernel.initramfs).context("read the first root")?;
+    let scratch = Scratch::make(&std::env::temp_dir(), "tenon-guest-")?;
+    let dir = scratch.path();
     let mut archive = Archive::default();
     archive.program("job", job.as_bytes());
-    bytes.extend(archive.finish());
-    fs::write(&initrd, bytes).with_context(|| format!("write {}", initrd.display()))?;
-    let _daemon = share_files(&dir.0)?;
-    let mut machine = Process(start_machine(kernel, &dir.0)?);
+    let initrd = [kernel.first_root.as_slice(), &archive.finish()].concat();
+    fs::write(dir.join("initrd"), initrd)
+        .with_context(|| format!("write the first root in {}", dir.display()))?;
+    let _daemon = share_files(dir)?;
+    let mut machine = Process(start_machine(kernel, dir)?);
     let (stdout, stderr) = (machine.0.stdout.take(), machine.0.stderr.take());
     let ended = thread::scope(|scope| {
         let output = scope.spawn(move || stdout.map_or(Ok(()), |from| pass_on(from, out)));
         scope.spawn(move || stderr.map(|mut from| io::copy(&mut from, &mut io::stderr())));
-        let ended = wait::poll(patience, || machine.0.try_wait().ok().flatten());
+        let ended = wait::poll(limit, || machine.0.try_wait().ok().flatten());
         machine.0.kill().ok();
         output.join().unwrap_or_else(|_| bail!("reading the guest's output failed"))?;
         anyhow::Ok(ended)
     })?;
-    let report = fs::read(dir.0.join("report")).unwrap_or_default();
+    let report = fs::read(dir.join("report")).unwrap_or_default();
     let report = String::from_utf8_lossy(&report).into_owned();
     let code = report.lines().find_map(|line| line.strip_prefix("exit ")?.trim().parse().ok());
-    match (code, ended) {
-        (Some(code), _) => Ok(Ended { code, report }),
+    let code = match (code, ended) {
+        (Some(code), _) => Ok(code),
         (None, Some(status)) => {
-            bail!("the guest ended before the job did ({status}); its kernel: {}", dir.last_words())
+            Err(anyhow!("the guest ended before the job did ({status}); {}", last_words(dir)))
         }
-        (None, None) => bail!("not done after {} s; its kernel: {}", patience.as_secs(), dir.last_words()),
+        (None, None) => Err(anyhow!("not done after {} s; {}", limit.as_secs(), last_words(dir))),
+    };
+    Ok(Ended { code, report })
+}
+
+/// What there is to know of a guest that did not end by itself.
+fn last_words(dir: &Path) -> String {
+    let mut words = String::from("its kernel: ");
+    for file in ["console", "files.log"] {
+        let bytes = fs::read(dir.join(file)).unwrap_or_default();
+        let from = bytes.len().saturating_sub(LAST_WORDS);
+        words.push_str(&String::from_utf8_lossy(&bytes[from..]));
     }
+    words
 }
 
 fn pass_on(from: impl io::Read, mut to: impl FnMut(&[u8]) -> io::Result<()>) -> anyhow::Result<()> {
@@ -128,32 +141,5 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.0.kill().ok();
         self.0.wait().ok();
-    }
-}
-
-/// A directory that goes with its handle.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("tenon-vm-{}", std::process::id()));
-        fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;
-        Ok(Self(dir))
-    }
-
-    fn last_words(&self) -> String {
-        let mut words = String::new();
-        for file in ["console", "files.log"] {
-            let bytes = fs::read(self.0.join(file)).unwrap_or_default();
-            let from = bytes.len().saturating_sub(LAST_WORDS);
-            words.push_str(&String::from_utf8_lossy(&bytes[from..]));
-        }
-        words
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).ok();
     }
 }

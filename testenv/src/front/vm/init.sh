@@ -23,6 +23,7 @@ $b mount -t cgroup2 cgroup /root/sys/fs/cgroup
 $b mount -t bpf bpf /root/sys/fs/bpf
 $b mount -t tracefs trace /root/sys/kernel/tracing
 $b mount -o bind "/root$modules" "/root/usr/lib/modules/$release" || fail "mount the modules"
+$b ip link set lo up
 exec $b switch_root /root /bin/sh -c '
     for line in 1 2 3; do busybox stty -F /dev/ttyS$line raw -echo; done
     /bin/sh /run/job </dev/null >/dev/ttyS1 2>/dev/ttyS2

@@ -10,6 +10,7 @@ use anyhow::{Context, bail, ensure};
 use nix::unistd::geteuid;
 
 use super::cpio::Archive;
+use super::scratch::Scratch;
 use crate::front::packages;
 
 /// A kernel that is ready to boot.
@@ -19,8 +20,8 @@ pub(super) struct Kernel {
     pub(super) image: PathBuf,
     /// Its modules, with their dependencies worked out.
     pub(super) modules: PathBuf,
-    /// The archive of its first root, but for the job.
-    pub(super) initramfs: PathBuf,
+    /// The archive that it begins with, but for the job.
+    pub(super) first_root: Vec<u8>,
 }
 
 /// What the first root cannot do without: the bus, the host's files, the layer over them. And what nothing in the guest loads by
@@ -30,28 +31,32 @@ const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 
 impl Kernel {
-    /// The newest kernel of a series such as `6.1` that apt knows; from the cache where it is there.
+    /// The newest kernel of a series such as `6.1` that apt knows. What is in the cache is not fetched again, and serves
+    /// where nothing newer can be had.
     pub(super) fn provide(series: &str) -> anyhow::Result<Self> {
         let plain = !series.is_empty() && series.chars().all(|c| c.is_ascii_digit() || c == '.');
         ensure!(plain, "--kernel {series}: expected a version such as 6.1 or 6.12");
-        let release = newest(series)?;
-        let root = cache()?.join(&release);
-        if !root.is_dir() {
-            unpack(&release, &root)?;
-        }
-        let kernel = Self {
+        let cache = cache()?;
+        let release = match (fetch(series, &cache), held(series, &cache)) {
+            (Ok(release), _) => release,
+            (Err(cause), Some(held)) => {
+                eprintln!("testenv: taking Linux {held}, which is here: {cause:#}");
+                held
+            }
+            (Err(cause), None) => return Err(cause),
+        };
+        let root = cache.join(&release);
+        let mut kernel = Self {
             image: root.join(format!("boot/vmlinuz-{release}")),
             modules: root.join("lib/modules").join(&release),
-            initramfs: root.join("initramfs"),
+            first_root: Vec::new(),
             release,
         };
-        // Written each time: it changes with this program, and takes no time.
-        let written = fs::write(&kernel.initramfs, kernel.first_root(&root)?);
-        written.with_context(|| format!("write {}", kernel.initramfs.display()))?;
+        kernel.first_root = kernel.archive(&root)?;
         Ok(kernel)
     }
 
-    fn first_root(&self, root: &Path) -> anyhow::Result<Vec<u8>> {
+    fn archive(&self, root: &Path) -> anyhow::Result<Vec<u8>> {
         let mut archive = Archive::default();
         for dir in ["bin", "proc", "sys", "dev", "host", "layer", "root", "modules"] {
             archive.directory(dir);
@@ -94,16 +99,26 @@ fn module(file: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(xz.stdout)
 }
 
-/// Old versions leave the archive: which is there is looked up, not known.
-fn newest(series: &str) -> anyhow::Result<String> {
-    if let Some(release) = known(series)? {
-        return Ok(release);
-    }
-    if geteuid().is_root() {
+/// Old versions leave the archive: which is there is looked up, not known. Fails where apt's lists are older than the archive
+/// and can't be renewed.
+fn fetch(series: &str, cache: &Path) -> anyhow::Result<String> {
+    let fetch = || {
+        let release = known(series)?;
+        let release = release.with_context(|| format!("apt knows no linux-image-{series}.*-cloud-amd64"))?;
+        unpack(&release, cache)?;
+        Ok(release)
+    };
+    fetch().or_else(|cause: anyhow::Error| {
+        ensure!(geteuid().is_root(), "{cause:#}, and only root may renew its lists");
         packages::apt(&["update"])?;
-    }
-    known(series)?
-        .with_context(|| format!("apt knows no linux-image-{series}.*-cloud-amd64: is its suite a source?"))
+        fetch()
+    })
+}
+
+/// The newest of a series in the cache.
+fn held(series: &str, cache: &Path) -> Option<String> {
+    let names = fs::read_dir(cache).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(&format!("{series}."))).max_by_key(|name| numbers(name))
 }
 
 fn known(series: &str) -> anyhow::Result<Option<String>> {
@@ -118,23 +133,25 @@ fn numbers(release: &str) -> Vec<u64> {
     release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Downloads a kernel's package and unpacks it into `root`, which is there only when all of it is.
-fn unpack(release: &str, root: &Path) -> anyhow::Result<()> {
+/// Downloads a kernel's package and unpacks it into a directory of its name, which is there only when all of it is.
+fn unpack(release: &str, cache: &Path) -> anyhow::Result<()> {
+    let root = cache.join(release);
+    if root.is_dir() {
+        return Ok(());
+    }
     eprintln!("testenv: fetching Linux {release}");
-    let part = root.with_file_name(format!(".{release}.{}", std::process::id()));
-    fs::create_dir_all(&part).with_context(|| format!("make {}", part.display()))?;
-    let made = unpack_into(release, &part).and_then(|()| match fs::rename(&part, root) {
+    let part = Scratch::make(cache, ".part-")?;
+    unpack_into(release, part.path())?;
+    match fs::rename(part.path(), &root) {
         // Another run was faster.
         Err(_) if root.is_dir() => Ok(()),
-        moved => moved.with_context(|| format!("move {} to {}", part.display(), root.display())),
-    });
-    fs::remove_dir_all(&part).ok();
-    made
+        moved => moved.with_context(|| format!("move a kernel to {}", root.display())),
+    }
 }
 
 fn unpack_into(release: &str, dir: &Path) -> anyhow::Result<()> {
-    let mut download = Command::new("apt-get");
-    output(download.args(["-q", "download", &format!("linux-image-{release}")]).current_dir(dir))?;
+    let mut download = packages::apt_get();
+    output(download.args(["download", &format!("linux-image-{release}")]).current_dir(dir))?;
     let mut packages = fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
     let package = packages.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
     let Some(package) = package else { bail!("apt-get download left no package in {}", dir.display()) };
@@ -157,7 +174,9 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
 fn cache() -> anyhow::Result<PathBuf> {
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
     let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("tenon-vm"))
+    let cache = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("tenon-vm");
+    fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
+    Ok(cache)
 }
 
 #[cfg(test)]

@@ -1,19 +1,15 @@
-//! `cargo testenv vm test`: the tests that need what this host's kernel may lack, in a guest for each kernel, counted.
+//! `cargo testenv vm test`: tests in a guest for each kernel, counted.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use serde_json::Value;
-use testenv::skip;
+use anyhow::Context;
 
-use super::guest::{self, REPORT};
+use super::job::{self, Task};
 use super::kernel::Kernel;
-use super::{PATIENCE, preamble, print, quoted, quoted_path};
-use crate::front::{cargo, count::Count, packages, say};
+use super::{guest, print};
+use crate::front::cargo::{self, TestBinary};
+use crate::front::{count::Count, packages, say};
 
 /// Tests of one binary, by a part of their names.
 struct Part {
@@ -22,72 +18,109 @@ struct Part {
     filter: &'static str,
 }
 
-/// What needs CONFIG_BRIDGE_VLAN_FILTERING; and taps, which kernels differ in.
-const PARTS: [Part; 3] = [
+/// What needs a part of the kernel that a host may lack: a test that skips itself for want of it belongs here.
+const PARTS: &[Part] = &[
+    // CONFIG_BRIDGE_VLAN_FILTERING
     Part { package: "kernel", binary: "it", filter: "bridges::keeps_vlans" },
     Part { package: "bridge", binary: "it", filter: "vlan::" },
+    // Taps, which kernels differ in.
     Part { package: "tap", binary: "it", filter: "" },
 ];
 
-pub(super) fn run(kernels: &[String]) -> anyhow::Result<ExitCode> {
+/// Which tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// Those that need what a host's kernel may lack.
+    Parts,
+    /// All that are of the suite.
+    All,
+}
+
+/// Whose tests are not of the suite.
+const NOT_OF_THE_SUITE: &str = "testenv";
+
+pub(super) fn run(kernels: &[String], choice: Choice, limit: Duration) -> anyhow::Result<ExitCode> {
     packages::provide_for_guests()?;
     packages::provide()?;
     cargo::run(&["build", "--workspace", "--bins"])?;
-    let mut commands = String::new();
-    for part in &PARTS {
-        let command = format!("{} --color never {}", quoted_path(&built(part)?), quoted(part.filter));
-        let _ = writeln!(commands, "{command} || failed=1");
-    }
-    let job = format!("{}{commands}exit ${{failed:-0}}\n", preamble(&[(skip::FILE_VARIABLE, REPORT)])?);
+    let binaries = cargo::build_tests()?;
+    let tasks = match choice {
+        Choice::Parts => parts(&binaries)?,
+        Choice::All => all(&binaries),
+    };
+    let script = job::tests(&tasks, limit)?;
     let (mut count, mut skipped) = (Count::default(), 0);
     for series in kernels {
-        let kernel = Kernel::provide(series)?;
-        say(&format!("on Linux {}", kernel.release))?;
-        let (started, before) = (Instant::now(), count.failed);
-        let ended = guest::run(&kernel, &job, PATIENCE, |line| {
-            count.add_result(&String::from_utf8_lossy(line));
-            print(line)
-        });
-        let code = match ended {
-            Ok(ended) => {
-                for (test, reason) in skip::parse(&ended.report) {
-                    say(&format!("skipped {test}: {reason}"))?;
-                    skipped += 1;
-                }
-                ended.code
-            }
-            Err(cause) => {
-                eprintln!("testenv: Linux {}: {cause:#}", kernel.release);
-                1
-            }
-        };
-        if code != 0 && count.failed == before {
-            eprintln!("testenv: a binary failed on Linux {} without naming a test", kernel.release);
-            count.failed += 1;
-        }
-        eprintln!("testenv: Linux {} took {} s", kernel.release, started.elapsed().as_secs());
+        skipped += run_on(&Kernel::provide(series)?, &tasks, (&script, limit), &mut count)?;
     }
     let (line, good) = count.verdict(skipped);
     say(&line)?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds a test binary: where it is.
-fn built(part: &Part) -> anyhow::Result<PathBuf> {
-    let Part { package, binary, filter: _ } = part;
-    let output = Command::new(cargo::program())
-        .args(["test", "--package", package, "--test", binary, "--no-run", "--message-format", "json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("start cargo test")?;
-    ensure!(output.status.success(), "build the tests of {package}: {}", output.status);
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let is_ours = |message: &Value| {
-        message["target"]["name"] == *binary && message["target"]["kind"] == serde_json::json!(["test"])
+fn parts(binaries: &[TestBinary]) -> anyhow::Result<Vec<Task<'_>>> {
+    let task = |part: &Part| {
+        let Part { package, binary, filter } = part;
+        let binary = binaries.iter().find(|it| it.is_integration && it.is(package, binary));
+        let binary = binary.with_context(|| format!("{package} has no tests {:?}", part.binary))?;
+        Ok(Task {
+            name: format!("{} {filter}", binary.title()),
+            binary,
+            arguments: vec![(*filter).to_string()],
+        })
     };
-    let executable =
-        messages.filter(is_ours).find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    let executable = executable.with_context(|| format!("cargo names no test binary of {package}"))?;
-    fs::canonicalize(&executable).with_context(|| format!("find {}", executable.display()))
+    PARTS.iter().map(task).collect()
 }
+
+/// The one test `name`, as it is called where it is skipped, if it is of [`PARTS`].
+pub(super) fn only<'a>(name: &str, binaries: &'a [TestBinary]) -> Option<Task<'a>> {
+    let (package, rest) = name.split_once("::")?;
+    let (binary, test) = rest.split_once("::")?;
+    let is_it = |part: &&Part| (part.package, part.binary) == (package, binary) && test.contains(part.filter);
+    PARTS.iter().find(is_it)?;
+    let binary = binaries.iter().find(|it| it.is_integration && it.is(package, binary))?;
+    Some(Task { name: name.to_string(), binary, arguments: ["--exact", test].map(String::from).to_vec() })
+}
+
+fn all<'a>(binaries: &'a [TestBinary]) -> Vec<Task<'a>> {
+    let of_the_suite = binaries.iter().filter(|it| it.is_integration && it.package != NOT_OF_THE_SUITE);
+    let task = |binary: &'a TestBinary| Task { name: binary.title(), binary, arguments: Vec::new() };
+    of_the_suite.map(task).collect()
+}
+
+/// Runs the tasks on one kernel and counts; how many tests skipped themselves there.
+fn run_on(
+    kernel: &Kernel,
+    tasks: &[Task<'_>],
+    (script, limit): (&str, Duration),
+    count: &mut Count,
+) -> anyhow::Result<usize> {
+    say(&format!("on Linux {}", kernel.release))?;
+    let started = Instant::now();
+    let ended = guest::run(kernel, script, limit, |line| {
+        count.add_result(&String::from_utf8_lossy(line));
+        print(line)
+    })?;
+    if let Err(cause) = &ended.code {
+        eprintln!("testenv: Linux {}: {cause:#}", kernel.release);
+    }
+    let report = job::report(&ended.report);
+    for (test, reason) in &report.skipped {
+        say(&format!("skipped {test}: {reason}"))?;
+    }
+    for Task { name, .. } in tasks {
+        // A test that failed is in the count; what ended in another way is not.
+        match report.ended.get(name).copied() {
+            Some(0 | FAILED_TESTS) => continue,
+            Some(job::TOO_LONG) => eprintln!("testenv: {name} was not done after {} s", limit.as_secs()),
+            Some(code) => eprintln!("testenv: {name} ended with status {code}"),
+            None => eprintln!("testenv: {name} was not run to its end"),
+        }
+        count.failed += 1;
+    }
+    eprintln!("testenv: Linux {} took {} s", kernel.release, started.elapsed().as_secs());
+    Ok(report.skipped.len())
+}
+
+/// The exit status of a test binary of which tests failed.
+const FAILED_TESTS: u8 = 101;
