@@ -96,20 +96,75 @@ impl Incoming<'_> {
 /// A link's description without what nobody here reads, which is most of it, and the dearest to decode. A malformed one is
 /// left for the decoder to refuse.
 fn essential(link: &[u8]) -> Cow<'_, [u8]> {
-    let Some((header, mut rest)) = link.split_at_checked(LINK_HEADER) else { return Cow::Borrowed(link) };
-    let mut kept = header.to_vec();
+    let Some((header, attributes)) = link.split_at_checked(LINK_HEADER) else { return Cow::Borrowed(link) };
+    let mut kept = Vec::with_capacity(link.len());
+    kept.extend_from_slice(header);
+    let sound = each(attributes, |kind, attribute| match kind {
+        LINKINFO => nest(&mut kept, attribute, info),
+        kind if READ.contains(&kind) => {
+            kept.extend_from_slice(attribute);
+            true
+        }
+        _ => true,
+    });
+    if sound { Cow::Owned(kept) } else { Cow::Borrowed(link) }
+}
+
+/// `IFLA_LINKINFO`: of a bridge and of its ports only what is read, of others all.
+fn info(kept: &mut Vec<u8>, infos: &[u8]) -> bool {
+    let mut of_bridge = false;
+    each(infos, |kind, attribute| {
+        let read: &[u16] = match kind {
+            INFO_KIND | INFO_SLAVE_KIND => {
+                of_bridge = attribute[NLA_HEADER..].starts_with(BRIDGE);
+                &[]
+            }
+            INFO_DATA if of_bridge => &READ_OF_BRIDGE,
+            INFO_SLAVE_DATA if of_bridge => &READ_OF_PORT,
+            _ => &[],
+        };
+        if read.is_empty() {
+            kept.extend_from_slice(attribute);
+            return true;
+        }
+        nest(kept, attribute, |kept, settings| {
+            each(settings, |kind, setting| {
+                if read.contains(&kind) {
+                    kept.extend_from_slice(setting);
+                }
+                true
+            })
+        })
+    })
+}
+
+/// Appends `attribute` with what `content` keeps of it.
+fn nest(kept: &mut Vec<u8>, attribute: &[u8], content: impl FnOnce(&mut Vec<u8>, &[u8]) -> bool) -> bool {
+    let start = kept.len();
+    let length = usize::from(u16::from_ne_bytes([attribute[0], attribute[1]]));
+    kept.extend_from_slice(&attribute[..NLA_HEADER]);
+    if !content(kept, &attribute[NLA_HEADER..length]) {
+        return false;
+    }
+    let Ok(length) = u16::try_from(kept.len() - start) else { return false };
+    kept[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+    true
+}
+
+/// Hands out each attribute with its padding, as long as that is there. False where one is malformed or refused.
+fn each(mut rest: &[u8], mut take: impl FnMut(u16, &[u8]) -> bool) -> bool {
     while let [low, high, kind_low, kind_high, ..] = *rest {
         let length = usize::from(u16::from_ne_bytes([low, high]));
-        if length < 4 || length > rest.len() {
-            return Cow::Borrowed(link);
+        if length < NLA_HEADER || length > rest.len() {
+            return false;
         }
         let (attribute, tail) = rest.split_at(length.next_multiple_of(ALIGN).min(rest.len()));
-        if READ.contains(&(u16::from_ne_bytes([kind_low, kind_high]) & NLA_TYPE_MASK)) {
-            kept.extend_from_slice(attribute);
+        if !take(u16::from_ne_bytes([kind_low, kind_high]) & NLA_TYPE_MASK, attribute) {
+            return false;
         }
         rest = tail;
     }
-    if rest.is_empty() { Cow::Owned(kept) } else { Cow::Borrowed(link) }
+    rest.is_empty()
 }
 
 const HEADER: usize = 16;
@@ -122,11 +177,23 @@ const RTM_DELLINK: u16 = 17;
 const AF_UNSPEC: u8 = 0;
 /// `struct ifinfomsg`
 const LINK_HEADER: usize = 16;
+const NLA_HEADER: usize = 4;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 /// What `link::decode` reads, of include/uapi/linux/if_link.h: `IFLA_ADDRESS`, `_IFNAME`, `_MTU`, `_LINK`, `_MASTER`, `_TXQLEN`,
-/// `_OPERSTATE`, `_LINKINFO`, `_IFALIAS`, `_GROUP`, `_PROMISCUITY`, `_LINK_NETNSID`, `_PROP_LIST`, `_PERM_ADDRESS`,
+/// `_OPERSTATE`, `_IFALIAS`, `_GROUP`, `_PROMISCUITY`, `_LINK_NETNSID`, `_PROP_LIST`, `_PERM_ADDRESS`,
 /// `_PARENT_DEV_NAME`. Statistics and every setting of IPv4 and IPv6 are among the rest.
-const READ: [u16; 15] = [1, 3, 4, 5, 10, 13, 16, 18, 20, 27, 30, 37, 52, 54, 56];
+const READ: [u16; 14] = [1, 3, 4, 5, 10, 13, 16, 20, 27, 30, 37, 52, 54, 56];
+/// `IFLA_LINKINFO`, and `IFLA_INFO_*` in it.
+const LINKINFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+const INFO_SLAVE_KIND: u16 = 4;
+const INFO_SLAVE_DATA: u16 = 5;
+const BRIDGE: &[u8] = b"bridge\0";
+/// `IFLA_BR_AGEING_TIME`, `_VLAN_FILTERING`.
+const READ_OF_BRIDGE: [u16; 2] = [4, 7];
+/// `IFLA_BRPORT_MODE`, `_LEARNING`, `_NEIGH_SUPPRESS`, `_ISOLATED`.
+const READ_OF_PORT: [u16; 4] = [4, 8, 32, 33];
 
 #[cfg(test)]
 mod tests {
@@ -203,6 +270,34 @@ mod tests {
             check(&[&header, &statistics, broken], &[&header, &statistics, broken]);
         }
         check(&[&header[..15]], &[&header[..15]]);
+    }
+
+    #[test]
+    fn leaves_out_most_settings_of_bridges() {
+        let attribute = |kind: u16, content: &[u8]| {
+            let length = u16::try_from(4 + content.len()).unwrap();
+            let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), content].concat();
+            bytes.resize(bytes.len().next_multiple_of(4), 0);
+            bytes
+        };
+        let check = |infos: &[Vec<u8>], expected: &[Vec<u8>]| {
+            let whole = |infos: &[Vec<u8>]| [&[0; 16][..], &attribute(18 | 0x8000, &infos.concat())].concat();
+            assert_eq!(*essential(&whole(infos)), whole(expected), "{infos:?}");
+        };
+        let (read, unread) = (attribute(4, &[1]), attribute(99, &[1, 2]));
+        let (bridge, veth) = (attribute(1, b"bridge\0"), attribute(1, b"veth\0"));
+        let port = attribute(4, b"bridge\0");
+        let both = |kind| attribute(kind, &[&read[..], &unread].concat());
+        check(&[bridge.clone(), both(2)], &[bridge.clone(), attribute(2, &read)]);
+        check(&[veth.clone(), both(2)], &[veth.clone(), both(2)]);
+        check(&[port.clone(), both(5), veth.clone()], &[port.clone(), attribute(5, &read), veth]);
+        check(
+            &[port, both(5), bridge.clone(), attribute(2, &unread)],
+            &[attribute(4, b"bridge\0"), attribute(5, &read), bridge.clone(), attribute(2, &[])],
+        );
+        // What is malformed inside stays as it came.
+        let broken = [bridge, attribute(2, &[9, 0, 4, 0])];
+        check(&broken, &broken);
     }
 
     #[test]
