@@ -1,6 +1,11 @@
 //! Taking leases: one address of each range set, all or none.
 
-use std::{fs, io, net::IpAddr, path::PathBuf};
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use cni::names::Attachment;
 
@@ -87,7 +92,7 @@ impl Store {
             };
             taken.push(lease);
             let last = self.last_reserved_path(index);
-            fs::write(&last, lease.0.to_string()).map_err(failed("write", &last))?;
+            overwrite(&last, lease.0.to_string().as_bytes()).map_err(failed("write", &last))?;
         }
         Ok(())
     }
@@ -157,6 +162,17 @@ impl Store {
     fn last_reserved_path(&self, index: usize) -> PathBuf {
         self.place.leases.join(format!("last_reserved_ip.{index}"))
     }
+}
+
+/// Writes a short text over another. Cutting the file first, as [`fs::write`] does, makes ext4 put the new text on the disk
+/// before the file is closed (`auto_da_alloc`). Killed on the way it leaves a wrong place, which is as good as any.
+fn overwrite(path: &Path, text: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    let length = file.metadata()?.len();
+    let mut written = &file;
+    written.write_all(text)?;
+    let wanted = text.len() as u64;
+    if length > wanted { file.set_len(wanted) } else { Ok(()) }
 }
 
 pub(crate) fn exhausted(index: usize, set: &RangeSet) -> LeaseError {
