@@ -168,7 +168,7 @@ impl Container {
     ) -> anyhow::Result<()> {
         let families = families(interface, result);
         if families.contains(&Family::V6) {
-            self.netns.run(|| prepare_v6(interface.dev))?;
+            self.netns.visit(|| prepare_v6(interface.dev))?;
         }
         requests.extend(
             result.routes.iter().map(|route| route::append(&kernel_route(interface.dev, route, result))),
@@ -178,7 +178,7 @@ impl Container {
             if !(err.is_permission() && families.contains(&Family::V6)) {
                 return Err(err.into());
             }
-            self.netns.run(|| switch_on_ipv6(interface.dev))??;
+            self.netns.visit(|| switch_on_ipv6(interface.dev))??;
             self.netlink.batch(&requests.into_iter().map(Request::ok_if_exists).collect::<Vec<_>>())?;
         }
         Ok(())

@@ -133,9 +133,9 @@ impl Netns {
         })
     }
 
-    /// As [`Netns::run`] for what is over in an instant and can't fail to end, such as opening a socket: on the calling
-    /// thread itself, which goes and comes back. Costs two microseconds.
-    pub(crate) fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+    /// As [`Netns::run`] for what is over in an instant and can't fail to end, such as opening a socket or writing a sysctl:
+    /// on the calling thread itself, which goes and comes back. Costs two microseconds.
+    pub fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let home = File::open(CURRENT)
             .map_err(|err| Error::new("open the network namespace of this process", err))?;
         // Whoever would not be let back in, as in a user namespace that does not own this one, must not leave.
