@@ -7,6 +7,8 @@
 //!
 //! Knows no kernel: nothing here opens a socket or changes a network.
 
+mod arena;
+
 pub mod args;
 pub mod decode;
 pub mod delegate;

@@ -12,6 +12,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    arena::Arena,
     error::{Code, Error},
     names::{Attachment, NetnsPath},
     request::{Command, NetnsKind, Request, Target, ValidAttachments, check_variables, netns_kind},
@@ -19,10 +20,8 @@ use crate::{
     version::Version,
 };
 
-/// musl's own allocator returns memory to the kernel as soon as it can, which was a third of an ADD's system calls. Whoever
-/// lives for milliseconds need not.
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: Arena = Arena::new();
 
 /// A plugin: one function a verb. Errors may be anything; a [`cni::Error`](Error) in the chain gives the code.
 pub trait Plugin {
