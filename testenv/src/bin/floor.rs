@@ -2,8 +2,9 @@
 //! messages were prepared beforehand; it knows no CNI, and none of our crates.
 //!
 //! `floor SCRIPT NETNS LEASE CONTENT`: NETNS `-` for none; an empty CONTENT removes the lease file.
-//! A script is a row of parts: where (1 byte: 0 the host's rtnetlink, 1 the container's, 2 nftables), the length (4 bytes,
-//! little end first), and the messages. A part has one answer, unless something in it fails.
+//! A script is a row of parts: where (1 byte: 0 the host's rtnetlink, 1 the container's, 2 nftables; and 4 added for a
+//! question, which may be answered by "there is none"), the length (4 bytes, little end first), and the messages. A part has
+//! one answer, unless something in it fails; that to a dump goes on to its end.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -16,7 +17,10 @@ use nix::sched::{CloneFlags, setns};
 
 /// The descriptor that scripts name the container's namespace by: the first that is free in a new process.
 const NETNS_FD: i32 = 3;
+const QUESTION: u8 = 4;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_DUMP: u16 = 0x300;
 
 fn main() -> ExitCode {
     match run() {
@@ -45,11 +49,15 @@ fn run() -> io::Result<()> {
     let mut rest = script.as_slice();
     while let [place, a, b, c, d, tail @ ..] = rest {
         let (messages, tail) = tail.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
-        let socket = match &mut sockets[usize::from(*place)] {
+        let (place, is_question) = (place % QUESTION, place / QUESTION == 1);
+        let socket = match &mut sockets[usize::from(place)] {
             Some(socket) => socket,
-            unopened => unopened.insert(open(*place, netns.as_ref())?),
+            unopened => unopened.insert(open(place, netns.as_ref())?),
         };
-        send(socket, messages)?;
+        let code = send(socket, messages)?;
+        if code != 0 && !is_question {
+            return Err(io::Error::from_raw_os_error(-code));
+        }
         rest = tail;
     }
     if content.is_empty() { fs::remove_file(lease) } else { Ok(()) }
@@ -82,12 +90,19 @@ fn enter(netns: &File) -> io::Result<()> {
     Ok(setns(netns, CloneFlags::CLONE_NEWNET)?)
 }
 
-/// The kernel has done its work when the call that sends returns, and put an error before the answer.
-fn send(socket: &Socket, messages: &[u8]) -> io::Result<()> {
+/// The kernel has done its work when the call that sends returns, and put an error before the answer. Returns its code.
+fn send(socket: &Socket, messages: &[u8]) -> io::Result<i32> {
     socket.send(messages, 0)?;
+    let is_dump = u16::from_ne_bytes([messages[6], messages[7]]) & NLM_F_DUMP == NLM_F_DUMP;
     let mut buffer = [0_u8; 4096];
-    let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
-    let is_error = length >= 20 && buffer[4..6] == NLMSG_ERROR.to_ne_bytes();
-    let code = i32::from_ne_bytes([buffer[16], buffer[17], buffer[18], buffer[19]]);
-    if is_error && code != 0 { Err(io::Error::from_raw_os_error(-code)) } else { Ok(()) }
+    loop {
+        let length = socket.recv(&mut buffer.as_mut_slice(), 0)?;
+        let kind = u16::from_ne_bytes([buffer[4], buffer[5]]);
+        if length >= 20 && kind == NLMSG_ERROR {
+            return Ok(i32::from_ne_bytes([buffer[16], buffer[17], buffer[18], buffer[19]]));
+        }
+        if !is_dump || kind == NLMSG_DONE {
+            return Ok(0);
+        }
+    }
 }

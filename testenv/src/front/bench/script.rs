@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
+/// Added to the place by whoever asks.
+const QUESTION: u8 = 4;
 /// What `floor` opens the container's namespace as.
 pub(super) const NETNS_FD: i32 = 3;
 
@@ -20,10 +22,26 @@ pub(super) enum Place {
 
 /// One part of a script: messages that go out in one call, of which the last is answered, and every one that fails.
 pub(super) fn part(place: Place, messages: &[(RouteNetlinkMessage, u16)]) -> Vec<u8> {
+    framed(place as u8, &serialized(messages))
+}
+
+/// A question that may be answered by "there is none".
+pub(super) fn question(place: Place, message: RouteNetlinkMessage) -> Vec<u8> {
+    framed(place as u8 + QUESTION, &serialized(&[(message, 0)]))
+}
+
+/// A question for everything there is.
+pub(super) fn dump(place: Place, message: RouteNetlinkMessage) -> Vec<u8> {
+    framed(place as u8 + QUESTION, &serialized(&[(message, NLM_F_DUMP)]))
+}
+
+fn serialized(messages: &[(RouteNetlinkMessage, u16)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (number, (message, flags)) in messages.iter().enumerate() {
         let is_last = number + 1 == messages.len();
-        let acknowledge = is_last && !matches!(message, RouteNetlinkMessage::GetLink(_));
+        let is_answered = *flags == NLM_F_DUMP
+            || matches!(message, RouteNetlinkMessage::GetLink(_) | RouteNetlinkMessage::GetRoute(_));
+        let acknowledge = is_last && !is_answered;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags | if acknowledge { NLM_F_ACK } else { 0 };
         let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message.clone()));
@@ -32,7 +50,7 @@ pub(super) fn part(place: Place, messages: &[(RouteNetlinkMessage, u16)]) -> Vec
         bytes.resize(start + message.buffer_len().next_multiple_of(4), 0);
         message.serialize(&mut bytes[start..]);
     }
-    framed(place, &bytes)
+    bytes
 }
 
 /// A batch that adds `key` to a set of the family inet.
@@ -45,9 +63,9 @@ pub(super) fn delete_element(table: &str, set: &str, key: Ipv4Addr) -> Vec<u8> {
     element(NFT_DELSETELEM, 0, [table, set], key)
 }
 
-fn framed(place: Place, bytes: &[u8]) -> Vec<u8> {
+fn framed(place: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("a part is short");
-    [&[place as u8], length.to_le_bytes().as_slice(), bytes].concat()
+    [&[place], length.to_le_bytes().as_slice(), bytes].concat()
 }
 
 fn element(kind: u16, flags: u16, [table, set]: [&str; 2], key: Ipv4Addr) -> Vec<u8> {
@@ -63,7 +81,7 @@ fn element(kind: u16, flags: u16, [table, set]: [&str; 2], key: Ipv4Addr) -> Vec
         message(kind, NLM_F_ACK | flags, [NFPROTO_INET, 0, 0, 0], &body.concat()),
         message(NFNL_MSG_BATCH_END, 0, [0, 0, 0, 10], &[]),
     ];
-    framed(Place::Nftables, &batch.concat())
+    framed(Place::Nftables as u8, &batch.concat())
 }
 
 /// `nfgenmsg` is family, version, and the subsystem in network order where it counts.

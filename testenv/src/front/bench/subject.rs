@@ -13,6 +13,7 @@ mod dual;
 mod host_device;
 mod macvlan;
 mod ptp;
+mod questions;
 
 pub(super) const SUBJECTS: [Subject; 8] = [
     bridge::PLAIN,

@@ -10,12 +10,12 @@ use netlink_packet_route::RouteNetlinkMessage::{DelLink, GetLink, NewAddress, Ne
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoData, InfoVeth, LinkAttribute,
-    LinkExtentMask, LinkMessage,
+    LinkMessage,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde_json::{Value, json};
 
-use super::{Floor, Network, Scripts, Subject, floor, full, nothing, peer};
+use super::{Floor, Network, Scripts, Subject, floor, full, nothing, peer, questions};
 use crate::front::bench::script::{self, Place};
 use crate::front::bench::{MANY, MANY_LEASES, file, write};
 
@@ -94,6 +94,7 @@ fn prepare_masquerade(network: &Network<'_>) -> anyhow::Result<()> {
 /// What one attachment of the floor is made of.
 struct Attachment {
     name: String,
+    bridge_name: String,
     bridge: u32,
     index: u32,
     address: Ipv4Addr,
@@ -108,6 +109,7 @@ fn scripts(network: &Network<'_>, slot: usize, masquerade: bool) -> anyhow::Resu
     let low = u8::try_from(slot + 2)?;
     let attachment = Attachment {
         name: format!("fl{number}x{slot}"),
+        bridge_name: name.clone(),
         bridge,
         index: 1_000_000 + 1_000 * u32::from(*number) + u32::from(low),
         address: [10, *number, 0, low].into(),
@@ -118,7 +120,7 @@ fn scripts(network: &Network<'_>, slot: usize, masquerade: bool) -> anyhow::Resu
     Ok(Scripts { add: add(&attachment), del: del(&attachment), address })
 }
 
-/// The kernel is told all that an attachment is, in the plugin's order, and nothing twice: a pair with known MAC addresses,
+/// The kernel is asked what the plugin asks it, and told all that an attachment is, in the plugin's order, and nothing twice: a pair with known MAC addresses,
 /// each end born in its namespace and one in the bridge; the port without an address of its own, named after its owner,
 /// up; the container's end up, with address and route; and, once the port has been seen to pass packets, the
 /// announcement of the address, which the kernel makes when a MAC address is set.
@@ -143,15 +145,19 @@ fn add(of: &Attachment) -> Vec<u8> {
     let alias = LinkAttribute::IfAlias(format!("floor:{}", of.name));
     let family = |spec| LinkAttribute::AfSpecUnspec(vec![spec]);
     let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(of.gateway).build();
-    let mut look = port().build();
-    look.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let parts = [
-        script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE)]),
+        questions::link_named(Place::Container, "eth0"),
+        questions::ways_out(),
+        questions::link_named(Place::Host, &of.bridge_name),
+        questions::addresses_of(of.bridge),
+        script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE), (GetLink(questions::by_index(of.index)), 0)]),
         script::part(
             Place::Host,
             &[
                 (NewLink(port().append_extra_attribute(family(no_address)).build()), 0),
                 (NewLink(port().append_extra_attribute(alias).up().build()), 0),
+                // Its MAC address may be another since it has this port.
+                (GetLink(questions::by_index(of.bridge)), 0),
             ],
         ),
         script::part(
@@ -163,7 +169,7 @@ fn add(of: &Attachment) -> Vec<u8> {
             ],
         ),
         // The question brings the carrier up to date (linkwatch_sync_dev): before, the bridge drops what comes in.
-        script::part(Place::Host, &[(GetLink(look), 0)]),
+        questions::link(Place::Host, of.index),
         script::part(Place::Container, &[(NewLink(inner().append_extra_attribute(mac(1)).build()), 0)]),
     ];
     let mut script = parts.concat();

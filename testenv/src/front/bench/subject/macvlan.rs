@@ -6,7 +6,7 @@ use rtnetlink::LinkMacVlan;
 use serde_json::json;
 
 use super::dual::{self, Addresses, EXCLUSIVE, INSIDE};
-use super::{Floor, Network, Scripts, Subject, floor, nothing, peer};
+use super::{Floor, Network, Scripts, Subject, floor, nothing, peer, questions};
 use crate::front::bench::script::{self, Place};
 
 pub(super) const DUAL_STACK: Subject = Subject {
@@ -22,7 +22,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     budgets: &[peer("ADD", 1, 100.0), floor("ADD", 1.5), floor("DEL", 1.5)],
 };
 
-/// The kernel is told all that an attachment is: born in the container with a known MAC address, named after its owner, up, with
+/// The kernel is asked what the plugin asks it, and told all that an attachment is: born in the container with a known MAC address, named after its owner, up, with
 /// addresses and routes; and the announcement.
 fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
     let addresses = Addresses::of(network, slot)?;
@@ -36,7 +36,10 @@ fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
         dual::change(INSIDE, LinkAttribute::IfAlias(format!("floor:{}:{slot}", network.name))).build();
     let inside = [addresses.bring_up(INSIDE), vec![(NewLink(alias), 0)], addresses.default_routes()];
     let add = [
+        questions::link_named(Place::Container, "eth0"),
+        questions::link_named(Place::Host, &network.name),
         script::part(Place::Host, &[(NewLink(born), EXCLUSIVE)]),
+        questions::link_named(Place::Container, "eth0"),
         script::part(Place::Container, &inside.concat()),
         dual::announce(INSIDE, mac),
     ];

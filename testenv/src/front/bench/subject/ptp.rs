@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use netlink_packet_route::RouteNetlinkMessage::{DelLink, DelRoute, GetLink, NewAddress, NewLink, NewRoute};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkMessage,
 };
 use netlink_packet_route::route::{RouteProtocol, RouteScope};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use serde_json::json;
 
 use super::dual::{self, Addresses, EXCLUSIVE, INSIDE, Message, address, route};
-use super::{Floor, Network, Scripts, Subject, floor, nothing, peer};
+use super::{Floor, Network, Scripts, Subject, floor, nothing, peer, questions};
 use crate::front::bench::script::{self, Place};
 
 pub(super) const DUAL_STACK: Subject = Subject {
@@ -26,7 +26,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     budgets: &[peer("ADD", 1, 100.0), floor("ADD", 1.5), floor("DEL", 1.5)],
 };
 
-/// The kernel is told all that an attachment is: a pair with known MAC addresses; the host's end named after its owner, up, with a
+/// The kernel is asked what the plugin asks it, and told all that an attachment is: a pair with known MAC addresses; the host's end named after its owner, up, with a
 /// link-local address of its own, the gateways' and routes; the container's end up, with addresses and routes; and, once
 /// the host's end has been seen to pass packets, the announcement.
 fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
@@ -53,14 +53,14 @@ fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
         (NewLink(up), 0),
         (NewAddress(address(index, link_local, 64)), EXCLUSIVE),
     ];
-    let mut look = LinkUnspec::new_with_index(index).build();
-    look.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     let inside = [addresses.bring_up(INSIDE), through_the_host(&addresses), addresses.default_routes()];
     let add = [
-        script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE)]),
+        questions::link_named(Place::Container, "eth0"),
+        questions::ways_out(),
+        script::part(Place::Host, &[(NewLink(pair), EXCLUSIVE), (GetLink(questions::by_index(index)), 0)]),
         script::part(Place::Host, &[host, router(index, &addresses)].concat()),
         script::part(Place::Container, &inside.concat()),
-        script::part(Place::Host, &[(GetLink(look), 0)]),
+        questions::link(Place::Host, index),
         dual::announce(INSIDE, mac(1)),
     ];
     let mut link = LinkMessage::default();
