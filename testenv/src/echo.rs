@@ -137,12 +137,12 @@ impl Ns {
     }
 }
 
-fn readable(socket: &impl AsFd) -> bool {
+pub(crate) fn readable(socket: &impl AsFd) -> bool {
     poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::from(BEAT))
         .is_ok_and(|ready| ready > 0)
 }
 
-fn send_back(mut stream: TcpStream) {
+pub(crate) fn send_back(mut stream: TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).ok();
     let mut bytes = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut bytes) {

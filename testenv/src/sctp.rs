@@ -14,6 +14,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::echo::{BEAT, EchoServer, PATIENCE};
 use crate::ns::Ns;
 
+mod stream;
+
 impl Ns {
     /// Answers each INIT for `port` with an INIT ACK, by IPv4 and IPv6, until dropped.
     #[track_caller]

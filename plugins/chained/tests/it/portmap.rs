@@ -2,4 +2,5 @@
 
 mod conflict;
 mod scale;
+mod sctp;
 mod traffic;

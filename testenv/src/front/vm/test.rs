@@ -23,6 +23,8 @@ const PARTS: &[Part] = &[
     // CONFIG_BRIDGE_VLAN_FILTERING
     Part { package: "kernel", binary: "it", filter: "bridges::keeps_vlans" },
     Part { package: "bridge", binary: "it", filter: "vlan::" },
+    // Sockets of CONFIG_IP_SCTP, and their flows translated.
+    Part { package: "chained", binary: "it", filter: "portmap::sctp::" },
     // Taps, which kernels differ in.
     Part { package: "tap", binary: "it", filter: "" },
 ];

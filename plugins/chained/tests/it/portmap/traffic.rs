@@ -34,12 +34,12 @@ fn matrix(lab: &Lab, outside: &Ns, published: &Container, cells: [(&str, &str, b
     drop(servers);
 }
 
-const V4: &str = "198.51.100.1:8080";
-const V4_MORE: &str = "198.51.100.2:8080";
-const V6: &str = "[2001:db8:1::1]:8080";
-const V6_MORE: &str = "[2001:db8:1::2]:8080";
+pub(super) const V4: &str = "198.51.100.1:8080";
+pub(super) const V4_MORE: &str = "198.51.100.2:8080";
+pub(super) const V6: &str = "[2001:db8:1::1]:8080";
+pub(super) const V6_MORE: &str = "[2001:db8:1::2]:8080";
 
-fn two_addresses(lab: &Lab) -> Ns {
+pub(super) fn two_addresses(lab: &Lab) -> Ns {
     let outside = lab.outside("up0");
     lab.host().add_address("up0", "198.51.100.2/24");
     lab.host().add_address("up0", "2001:db8:1::2/64");
