@@ -1,13 +1,21 @@
 //! What is wrong on a node, and what mends it: rules over [`Facts`], one a code. Pure; asks and changes nothing itself.
 
+use std::net::IpAddr;
+
+use cni::names::Attachment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{conf::NetworkList, facts::Facts};
+use crate::{
+    conf::NetworkList,
+    facts::{Facts, attachment::Attached},
+};
 
+pub mod lost;
 pub mod mend;
 pub mod rules;
 
+use lost::Lost;
 use mend::Mend;
 
 /// A rule of the doctor.
@@ -18,7 +26,19 @@ pub struct Rule {
     pub summary: &'static str,
     /// Why it matters and where it comes from.
     pub text: &'static str,
+    pub remedy: Remedy,
     pub check: fn(&Facts) -> Vec<Finding>,
+}
+
+/// Who mends what a rule finds, and how; or why `doctor --fix` leaves it.
+#[derive(Debug, Clone, Copy)]
+pub enum Remedy {
+    /// `--fix` does.
+    Fix(&'static str),
+    /// `--fix` does in some cases.
+    Partly(&'static str),
+    /// A person, with the command that is shown.
+    Person(&'static str),
 }
 
 /// How bad it is.
@@ -53,6 +73,8 @@ pub struct Finding {
     pub cause: String,
     pub mend: Option<Mend>,
     pub evidence: Vec<String>,
+    /// What of whose packets is lost by it.
+    pub losses: Vec<(Attachment, Lost)>,
 }
 
 /// A finding on its way from the node that it is about.
@@ -65,6 +87,17 @@ pub struct Wire {
     cause: String,
     fix: Option<String>,
     evidence: Vec<String>,
+}
+
+impl Remedy {
+    /// In a word and a sentence: who does it, and what, or why not netctl.
+    pub fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Fix(what) => ("--fix", what),
+            Self::Partly(what) => ("partly", what),
+            Self::Person(why) => ("a person", why),
+        }
+    }
 }
 
 impl Severity {
@@ -110,6 +143,7 @@ impl Finding {
             cause: cause.into(),
             mend: None,
             evidence: Vec::new(),
+            losses: Vec::new(),
         }
     }
 
@@ -129,8 +163,20 @@ impl Finding {
         self
     }
 
+    /// The container loses that by it.
+    #[must_use]
+    pub fn loses(mut self, attached: &Attached, lost: Lost) -> Self {
+        self.losses.push((attached.key.clone(), lost));
+        self
+    }
+
+    /// Whether the container does not reach `address` because of it.
+    pub fn cuts_off(&self, facts: &Facts, attached: &Attached, address: IpAddr) -> bool {
+        self.losses.iter().any(|(key, lost)| *key == attached.key && lost.has(facts, attached, address))
+    }
+
     pub fn wire(&self) -> Wire {
-        let Self { node: _, severity, code, spot, message, cause, mend, evidence } = self.clone();
+        let Self { node: _, severity, code, spot, message, cause, mend, evidence, losses: _ } = self.clone();
         let fix = mend.as_ref().map(Mend::command);
         Wire { code: code.to_owned(), severity, spot, message, cause, fix, evidence }
     }
@@ -140,12 +186,12 @@ impl Finding {
         let Wire { code, severity, spot, message, cause, fix, evidence } = wire;
         let code = rules::find(&code)?.code;
         let (node, mend) = (Some(node.to_owned()), fix.map(Mend::ByHand));
-        Some(Self { node, severity, code, spot, message, cause, mend, evidence })
+        Some(Self { node, severity, code, spot, message, cause, mend, evidence, losses: Vec::new() })
     }
 
     /// As scripts read it.
     pub fn json(&self, node: &str) -> Value {
-        let Self { node: of, severity, code, spot, message, cause, mend, evidence } = self;
+        let Self { node: of, severity, code, spot, message, cause, mend, evidence, losses: _ } = self;
         let node = of.as_deref().unwrap_or(node);
         let Spot { netns, device, file, rule } = spot;
         json!({

@@ -1,29 +1,22 @@
-//! What mends a finding: a command for people, and where it is safe, the same thing done by netctl.
+//! What mends a finding: a command for people, and where it is safe, the same thing for netctl to do. Knows no finding.
 
-use std::{fmt::Write, net::IpAddr, path::PathBuf};
+use std::{fmt::Write, net::IpAddr};
 
-use anyhow::{Context as _, anyhow};
 use cni::names::Attachment;
-use ipam::{owner::Owner, store::Store};
+use ipnetwork::IpNetwork;
 use kernel::{
-    bridge::PortOptions,
-    conntrack::{Conntrack, Ends, Flow},
-    fdb::{self, Entry, Table},
-    link,
+    conntrack::{Ends, Flow},
     mac::MacAddr,
-    neighbour,
-    netlink::Netlink,
-    sysctl,
+    neighbour::Neighbour,
+    route::{PROTOCOL_KERNEL, Route, SCOPE_LINK},
 };
 
-use crate::{
-    agent::place::{HOST, Place},
-    cache::{self, Cache},
-    conf,
-    facts::Facts,
-    paths::Paths,
-    runtime::{Attach, Runtime},
-};
+use crate::agent::place::{HOST, Place};
+
+pub mod apply;
+pub mod table;
+
+use table::Change;
 
 /// A remedy.
 #[derive(Debug, Clone)]
@@ -32,10 +25,20 @@ pub enum Mend {
     Sysctl { path: String, value: &'static str },
     /// Hairpin mode of a port.
     Hairpin { port: String },
+    /// A bridge as its network's configuration wants it; addresses and ports are findings of their own.
+    Bridge { bridge: String, mtu: Option<u32>, promiscuous: bool },
     /// A link that is to be up, and a port of a bridge, which forgets its settings when it leaves.
-    Port { port: String, bridge: String, hairpin: bool },
+    Port { port: String, bridge: String, hairpin: bool, isolated: bool },
     /// A link's largest packet.
     Mtu { link: String, mtu: u32 },
+    /// The gateway's address on its bridge.
+    Address { link: String, network: IpNetwork },
+    /// A route, and the addresses that it needs, as they were given.
+    Route { place: Place, device: String, addresses: Vec<IpNetwork>, route: Box<Route> },
+    /// A tunnel's MAC address. The kernel forgets all neighbours with the old one (`neigh_changeaddr`).
+    Mac { device: String, mac: MacAddr, neighbours: Vec<Neighbour> },
+    /// An entry of a neighbour or forwarding table.
+    Table { place: Place, device: String, change: Change },
     /// Leases of nobody.
     Release { network: String, addresses: Vec<IpAddr> },
     /// DEL of an attachment whose container is gone.
@@ -44,10 +47,6 @@ pub enum Mend {
     Rules,
     /// A connection that goes to a former place.
     Forget { flow: Flow },
-    /// A fixed entry of a bridge's forwarding table.
-    Entry { port: String, mac: MacAddr, vlan: Option<u16> },
-    /// An entry of a neighbour table, which the kernel makes anew.
-    Neighbour { place: Place, device: String, address: IpAddr },
     /// It takes a decision that nobody should take for the user.
     ByHand(String),
 }
@@ -58,15 +57,26 @@ impl Mend {
         match self {
             Self::Sysctl { path, value } => format!("sysctl -w {}={value}", path.replace('/', ".")),
             Self::Hairpin { port } => format!("bridge link set dev {port} hairpin on"),
-            Self::Port { port, bridge, hairpin } => {
-                let hairpin = if *hairpin {
-                    format!(" && bridge link set dev {port} hairpin on")
-                } else {
-                    String::new()
-                };
-                format!("ip link set {port} master {bridge} up{hairpin}")
+            Self::Bridge { bridge, mtu, promiscuous } => {
+                let mtu = mtu.map(|mtu| format!(" mtu {mtu}")).unwrap_or_default();
+                let promiscuous = if *promiscuous { " promisc on" } else { "" };
+                format!("ip link add {bridge}{mtu} type bridge && ip link set {bridge} up{promiscuous}")
+            }
+            Self::Port { port, bridge, hairpin, isolated } => {
+                let on = [("hairpin", *hairpin), ("isolated", *isolated)].into_iter().filter(|(_, on)| *on);
+                let options = on.map(|(option, _)| format!(" && bridge link set dev {port} {option} on"));
+                format!("ip link set {port} master {bridge} up{}", options.collect::<String>())
             }
             Self::Mtu { link, mtu } => format!("ip link set {link} mtu {mtu}"),
+            Self::Address { link, network } => format!("ip addr add {network} dev {link}"),
+            Self::Route { place, device, addresses, route } => {
+                let inside = inside(place);
+                let add = |it: &IpNetwork| format!("{inside}ip addr add {it} dev {device} && ");
+                let addresses: String = addresses.iter().map(add).collect();
+                format!("{addresses}{inside}ip route add {}", way(route, device))
+            }
+            Self::Mac { device, mac, neighbours: _ } => format!("ip link set {device} address {mac}"),
+            Self::Table { place, device, change } => format!("{}{}", inside(place), change.command(device)),
             Self::Release { network, addresses } => {
                 let mut command = format!("netctl ipam release {network}");
                 for address in addresses {
@@ -84,104 +94,43 @@ impl Mend {
                     "conntrack -D -p udp -s {source} -d {destination} --sport {source_port} --dport {destination_port}"
                 )
             }
-            Self::Entry { port, mac, vlan } => {
-                let vlan = vlan.map(|vlan| format!(" vlan {vlan}")).unwrap_or_default();
-                format!("bridge fdb del {mac} dev {port} master{vlan}")
-            }
-            Self::Neighbour { place, device, address } => {
-                let inside = format!("nsenter --net={} ", place.path.display());
-                let inside = if place.name == HOST { String::new() } else { inside };
-                format!("{inside}ip neigh del {address} dev {device}")
-            }
             Self::ByHand(command) => command.clone(),
         }
     }
 
-    /// Whether [`Self::apply`] does it.
+    /// Whether netctl does it when it is told to mend.
     pub fn is_safe(&self) -> bool {
         !matches!(self, Self::ByHand(_))
     }
+}
 
-    /// Does it.
-    pub fn apply(&self, facts: &Facts, paths: &Paths) -> anyhow::Result<()> {
-        match self {
-            Self::Sysctl { path, value } => Ok(sysctl::write(path, value)?),
-            Self::Hairpin { port } => {
-                let options = PortOptions { hairpin: Some(true), ..PortOptions::default() };
-                Ok(Netlink::open()?.execute(kernel::bridge::set_port_named(port, &options))?)
-            }
-            Self::Port { port, bridge, hairpin } => {
-                let mut netlink = Netlink::open()?;
-                let bridge = link::by_name(&mut netlink, bridge)?;
-                let change = link::change_named(port).master(&bridge.dev()).up();
-                netlink.execute(change.request())?;
-                if *hairpin {
-                    let options = PortOptions { hairpin: Some(true), ..PortOptions::default() };
-                    netlink.execute(kernel::bridge::set_port_named(port, &options))?;
-                }
-                Ok(())
-            }
-            Self::Mtu { link, mtu } => {
-                let change = link::change_named(link).mtu(link::Mtu::try_from(*mtu)?);
-                Ok(Netlink::open()?.execute(change.request())?)
-            }
-            Self::Release { network, addresses } => release(facts, network, addresses).map(drop),
-            Self::Detach { attachment } => detach(facts, attachment, paths),
-            Self::Rules => crate::repair::rules(facts).map(drop),
-            Self::Forget { flow } => Ok(Conntrack::open()?.forget(flow).map(drop)?),
-            Self::Entry { port, mac, vlan } => {
-                let mut netlink = Netlink::open()?;
-                let (link, table) = (link::by_name(&mut netlink, port)?.index, Table::Master);
-                let entry = Entry { link, mac: *mac, table, remote: None, vlan: *vlan, permanent: true };
-                Ok(netlink.execute(fdb::remove(&entry))?)
-            }
-            Self::Neighbour { place, device, address } => {
-                let mut netlink = place.run(Netlink::open)??;
-                let device = link::by_name(&mut netlink, device)?.index;
-                Ok(netlink.execute(neighbour::remove(device, *address))?)
-            }
-            Self::ByHand(command) => Err(anyhow!("{command} is for you to run")),
-        }
+/// What begins a command that is to run in a container's namespace.
+pub fn inside(place: &Place) -> String {
+    match place.name == HOST {
+        true => String::new(),
+        false => format!("nsenter --net={} ", place.path.display()),
     }
 }
 
-/// Gives the leases of a network back that are at `addresses`; those that were there.
-pub fn release(facts: &Facts, network: &str, addresses: &[IpAddr]) -> anyhow::Result<Vec<IpAddr>> {
-    let network = facts.network(network).ok_or_else(|| anyhow!("no network {network:?}"))?;
-    let pool = match &network.pool {
-        Some(Ok(pool)) => pool,
-        Some(Err(why)) => return Err(anyhow!("{why}")),
-        None => return Err(anyhow!("network {} has no host-local leases", network.list.name)),
-    };
-    let act = || format!("release addresses of network {}", network.list.name);
-    let Some(mut store) = Store::open(&pool.place).with_context(act)? else { return Ok(Vec::new()) };
-    // What was given to somebody else meanwhile is theirs.
-    let is_same = |address: IpAddr, owner: &Owner| {
-        network.leases.iter().any(|(it, of)| *it == address && of.as_ref() == Some(owner))
-    };
-    store
-        .retain_leases(|address, owner| !(addresses.contains(&address) && is_same(address, owner)))
-        .with_context(act)
-}
-
-/// DEL with the configuration of the network, or where that is gone with that of the ADD.
-fn detach(facts: &Facts, attachment: &Attachment, paths: &Paths) -> anyhow::Result<()> {
-    let found = facts.attachments.iter().find(|it| it.key == *attachment);
-    let entry = found.and_then(|found| found.entry.clone()).unwrap_or_else(|| cache::Entry {
-        attachment: attachment.clone(),
-        netns: None,
-        config: Vec::new(),
-        args: Vec::new(),
-        capability_args: serde_json::Map::new(),
-        result: None,
-    });
-    let cache = Cache::new(&paths.results);
-    let list = match facts.network(attachment.network.as_str()) {
-        Some(network) => network.list.clone(),
-        None => conf::list(&cache.file(attachment), &entry.config, &paths.conf_dir)?,
-    };
-    let mut ignore = |_: crate::runtime::event::Event<'_>| {};
-    let path: Vec<PathBuf> = paths.plugins.clone();
-    let mut runtime = Runtime { path, cache, report: &mut ignore };
-    runtime.del(&list, &Attach::of_entry(&entry)).map_err(anyhow::Error::new)
+fn way(route: &Route, device: &str) -> String {
+    let mut text = if route.is_default() { "default".to_owned() } else { route.dst.to_string() };
+    if let Some(gateway) = route.gateway {
+        let _ = write!(text, " via {gateway}");
+    }
+    let _ = write!(text, " dev {device}");
+    if route.protocol == PROTOCOL_KERNEL {
+        text += " proto kernel";
+    }
+    if route.scope == SCOPE_LINK && route.dst.is_ipv4() {
+        text += " scope link";
+    }
+    if let Some(source) = route.source {
+        let _ = write!(text, " src {source}");
+    }
+    for (word, value) in [("metric", route.priority), ("mtu", route.mtu), ("advmss", route.advmss)] {
+        if let Some(value) = value {
+            let _ = write!(text, " {word} {value}");
+        }
+    }
+    text
 }

@@ -72,6 +72,17 @@ pub fn find(code: &str) -> Option<&'static Rule> {
 mod tests {
     use super::*;
 
+    /// A row for each in the README, as the rule has it.
+    #[test]
+    fn the_readme_says_who_mends() {
+        let readme = include_str!("../../README.md");
+        for rule in ALL {
+            let (who, what) = rule.remedy.words();
+            let row = format!("| `{}` | {who} | {what} |", rule.code);
+            assert!(readme.contains(&row), "{row}");
+        }
+    }
+
     #[test]
     fn every_rule_says_what_it_is_about() {
         assert!(ALL.is_sorted_by_key(|rule| rule.code));

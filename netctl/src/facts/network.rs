@@ -26,6 +26,10 @@ pub struct Network {
     pub is_gateway: bool,
     pub masquerade: bool,
     pub hairpin: bool,
+    pub isolated: bool,
+    pub promiscuous: bool,
+    /// Its ports are in VLANs of the bridge.
+    pub has_vlans: bool,
     pub mtu: Option<u32>,
     /// `ipam.type`.
     pub ipam: Option<String>,
@@ -66,6 +70,10 @@ impl Network {
             is_gateway: flag("isGateway") || flag("isDefaultGateway"),
             masquerade: flag("ipMasq"),
             hairpin: flag("hairpinMode"),
+            isolated: flag("portIsolation"),
+            promiscuous: flag("promiscMode"),
+            has_vlans: field(config, "vlan").and_then(Value::as_i64).is_some_and(|vlan| vlan != 0)
+                || field(config, "vlanTrunk").and_then(Value::as_array).is_some_and(|all| !all.is_empty()),
             mtu: mtu.and_then(|mtu| mtu.try_into().ok()),
             leases,
             new,

@@ -1,6 +1,7 @@
 //! `netctl doctor`: what is wrong on this node.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     io::{Write, stderr},
 };
@@ -48,11 +49,12 @@ pub fn run(doctor: &Doctor, context: &Context) -> Result<Exit, Failure> {
         findings.retain(wanted);
         Ok((facts, findings))
     };
-    let (facts, findings) = look()?;
-    let (facts, findings) = match doctor.fix {
-        true if mend(&facts, &findings, doctor.yes, context) => look()?,
-        _ => (facts, findings),
-    };
+    let (mut facts, mut findings) = look()?;
+    let mut tried = BTreeSet::new();
+    // What follows from a finding shows only when that is mended.
+    while doctor.fix && mend(&facts, &findings, &mut tried, doctor.yes, context) && tried.len() < ENOUGH {
+        (facts, findings) = look()?;
+    }
     show(&facts, &findings, context);
     let bad = findings.iter().any(|found| found.severity != Severity::Info);
     Ok(match (bad, facts.blind.is_empty()) {
@@ -86,27 +88,37 @@ fn examine_all(doctor: &Doctor, context: &Context) -> Result<(Facts, Vec<Finding
     Ok((facts, findings))
 }
 
-/// Mends the findings, or without `yes` says how; whether anything was done.
-fn mend(facts: &Facts, findings: &[Finding], yes: bool, context: &Context) -> bool {
-    let mut done = Vec::new();
-    for mend in findings.iter().filter_map(|found| found.mend.as_ref()) {
+/// Mends the findings, or without `yes` says how; whether anything was done. What was `tried` is not tried again.
+fn mend(
+    facts: &Facts,
+    findings: &[Finding],
+    tried: &mut BTreeSet<String>,
+    yes: bool,
+    context: &Context,
+) -> bool {
+    let mut done = false;
+    for (found, mend) in findings.iter().filter_map(|found| Some((found, found.mend.as_ref()?))) {
+        let node = found.node.as_ref().filter(|node| **node != facts.node);
         let command = mend.command();
-        if done.contains(&command) {
+        let place = node.map(|node| format!(", on {node}")).unwrap_or_default();
+        if !tried.insert(format!("{command}{place}")) {
             continue;
         }
-        let line = match (mend.is_safe(), yes) {
-            (false, _) => format!("{} left to you: {command}", context.style.warning()),
+        // An agent changes nothing.
+        let is_ours = mend.is_safe() && node.is_none();
+        let line = match (is_ours, yes) {
+            (false, _) => format!("{} left to you{place}: {command}", context.style.warning()),
             (true, false) => format!("would do: {command}"),
             (true, true) => match mend.apply(facts, &context.paths) {
                 Ok(()) => format!("{} {command}", context.style.good()),
                 Err(err) => format!("{} {command}: {err:#}", context.style.bad()),
             },
         };
+        done |= is_ours && yes;
         // Nobody is left to tell when standard error is closed.
         let _ = writeln!(stderr(), "{line}");
-        done.push(command);
     }
-    yes && !done.is_empty()
+    done
 }
 
 pub(super) fn show(facts: &Facts, findings: &[Finding], context: &Context) {
@@ -159,6 +171,8 @@ fn place(spot: &Spot) -> String {
     parts.map(|part| format!(" {part}")).collect()
 }
 
+/// Where new findings go on coming, somebody else makes them.
+const ENOUGH: usize = 10_000;
 const AFTER_HELP: &str = "\
 Examples:
   netctl doctor

@@ -27,10 +27,14 @@ pub fn run(explain: &Explain, context: &Context) -> Result<Exit, Failure> {
         ],
     };
     if let (Some(_), [rule], Format::Table | Format::Wide) = (&explain.code, &rules[..], context.format) {
-        write(&format!("{}: {}\n\n{}\n", rule.code, rule.summary, rule.text));
+        let (who, what) = rule.remedy.words();
+        write(&format!("{}: {}\n\n{}\n\nmended by {who}: {what}\n", rule.code, rule.summary, rule.text));
         return Ok(Exit::Fine);
     }
-    let item = |rule: &&Rule| json!({"code": rule.code, "summary": rule.summary, "text": rule.text});
+    let item = |rule: &&Rule| {
+        let (who, what) = rule.remedy.words();
+        json!({"code": rule.code, "summary": rule.summary, "text": rule.text, "mendedBy": who, "remedy": what})
+    };
     let reply = Reply {
         kind: "Rules",
         items: rules.iter().map(item).collect(),

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::network::find;
 use crate::{
     commands,
-    doctor::mend::release,
+    doctor::mend::apply::release,
     exit::{Exit, Failure},
     facts::{
         Facts,

@@ -93,44 +93,151 @@ fn names_are_asked_for() {
     });
 }
 
+/// A fault, what the doctor finds of it and where, and whether it mends it by itself.
+struct Fault<'a> {
+    /// Run by the shell: in this namespace, or on the host.
+    inject: String,
+    within: Option<&'a Ns>,
+    code: &'static str,
+    place: Value,
+    /// By `--fix`; else the finding's command does.
+    is_fixed: bool,
+}
+
+impl Wired {
+    /// Nothing comes to c1 from where it should; one finding says why, and not that names are not answered either; then all is well.
+    #[track_caller]
+    fn suffers(&self, lab: &Lab, fault: &Fault<'_>) {
+        let Fault { inject, within, code, place, is_fixed } = fault;
+        within.unwrap_or(lab.host()).exec(&["sh", "-c", inject]).ok();
+        let found = self.node.finds(code, place);
+        assert!(self.unheard(SHORT).is_some(), "{inject}: traffic flows");
+        if *is_fixed {
+            self.node.fix();
+        } else {
+            let said = self.node.scene.netctl("doctor --fix --yes");
+            let command = found["fix"].as_str().expect("a command");
+            assert!(said.code == Some(1) && said.stderr.contains("left to you: "), "{inject}: {said:#?}");
+            assert!(said.stderr.contains(command), "{inject}: {said:#?}");
+            do_fix(lab, &found);
+            self.node.is_healthy();
+        }
+        self.flows(inject);
+    }
+
+    #[track_caller]
+    fn flows(&self, after: &str) {
+        // A packet may get lost.
+        let all = wait::poll(SOON, || self.unheard(SHORT).is_none().then_some(()));
+        assert!(all.is_some(), "{after}: {:?}", self.unheard(SHORT));
+    }
+
+    /// Who of them is not answered: c1 by the server and by c2, and c2 by the server.
+    fn unheard(&self, patience: Duration) -> Option<String> {
+        let [c1, c2] = &self.containers;
+        [(c1, SERVER), (c1, "10.9.0.3"), (c2, SERVER)].into_iter().find_map(|(from, to)| {
+            let asked = from.ping(to.parse().expect("an address"), patience);
+            asked.err().map(|err| format!("{} to {to}: {err}", from.name()))
+        })
+    }
+}
+
+/// Of the host.
+fn host<'a>(inject: &str, code: &'static str, place: Value) -> Fault<'a> {
+    Fault { inject: inject.to_owned(), within: None, code, place, is_fixed: true }
+}
+
 #[test]
-fn fixed_entries_lead_astray() {
-    lab::run("fixed_entries_lead_astray", |lab| {
+fn faults_of_the_host_cut_containers_off() {
+    lab::run("faults_of_the_host_cut_containers_off", |lab| {
         let wired = Wired::new(lab);
         let _serves = wired.outside.udp_echo(at(SERVER, 53));
-        let ([c1, _], node) = (&wired.containers, &wired.node);
-        let pings = || c1.ping("10.9.0.3".parse().unwrap(), SHORT).is_ok();
-        let healthy = || {
-            node.is_healthy();
-            assert!(c1.pings("10.9.0.3".parse().unwrap()));
+        wired.node.is_healthy();
+        wired.flows("");
+        let veth = wired.node.host_link("c1");
+        let on = |device: &str| json!({"netns": "host", "device": device});
+        wired.suffers(
+            lab,
+            &host(
+                "sysctl -w net.ipv4.ip_forward=0",
+                "ip-forward-off",
+                json!({"netns": "host", "device": null}),
+            ),
+        );
+        let inject = format!("ip link set {veth} nomaster");
+        wired.suffers(lab, &host(&inject, "bridge-port-missing", on(&veth)));
+        wired.suffers(lab, &host("ip addr flush dev cni0 scope global", "bridge-addr-mismatch", on("cni0")));
+        wired.suffers(lab, &host("ip route del 10.9.0.0/24 dev cni0", "route-missing", on("cni0")));
+        let inject = "ip neigh replace 10.9.0.2 lladdr 02:00:00:00:00:99 dev cni0 nud permanent";
+        wired.suffers(lab, &host(inject, "neigh-stale", on("cni0")));
+        // A frame of c2's own would move an entry that is not sticky (`br_fdb_update`).
+        let mac = wired.node.items("ps", "Attachments")[1]["mac"].as_str().unwrap().to_owned();
+        let inject = format!("bridge fdb replace {mac} dev {veth} master static sticky");
+        wired.suffers(lab, &host(&inject, "fdb-stale", on(&veth)));
+        // Without its bridge no container has anything; it comes back in several steps.
+        run(lab, "ip link del cni0");
+        let codes: Vec<_> = wired.node.findings().iter().map(|it| it["code"].clone()).collect();
+        assert_eq!(codes, ["bridge-port-missing", "bridge-port-missing"]);
+        wired.node.fix();
+        wired.flows("");
+
+        wired.node.leave();
+    });
+}
+
+#[test]
+fn what_others_made_is_left_to_them() {
+    lab::run("what_others_made_is_left_to_them", |lab| {
+        let wired = Wired::new(lab);
+        let _serves = wired.outside.udp_echo(at(SERVER, 53));
+        wired.node.is_healthy();
+        let on = |device: &str| json!({"netns": "host", "device": device});
+        let left = |inject: &str, code, place| Fault { is_fixed: false, ..host(inject, code, place) };
+        let inject = "nft add table ip fw && nft add chain ip fw through '{ type filter hook forward priority 0 ; policy drop ; }'";
+        wired.suffers(lab, &left(inject, "forward-drop", on("cni0")));
+        run(lab, "nft delete table ip fw");
+        wired.suffers(lab, &left("ip route add 10.9.0.2/32 dev up0", "route-missing", on("cni0")));
+        let inject = "ip route add 10.9.0.2/32 dev up0 && sysctl -w net.ipv4.conf.cni0.rp_filter=1";
+        wired.suffers(lab, &left(inject, "rp-filter", on("cni0")));
+        run(lab, "nft flush ruleset");
+        let codes: Vec<_> = wired.node.findings().iter().map(|it| it["code"].clone()).collect();
+        assert_eq!(codes, ["masq-missing", "masq-missing", "portmap-missing"]);
+        wired.node.fix();
+        wired.flows("");
+        wired.node.leave();
+    });
+}
+
+#[test]
+fn faults_in_containers_cut_them_off() {
+    lab::run("faults_in_containers_cut_them_off", |lab| {
+        let wired = Wired::new(lab);
+        let _serves = wired.outside.udp_echo(at(SERVER, 53));
+        wired.node.is_healthy();
+        let [c1, c2] = &wired.containers;
+        let in_c1 = json!({"netns": "c1", "device": "eth0"});
+        let inside = |inject: &str, code| Fault { within: Some(c1), ..host(inject, code, in_c1.clone()) };
+        wired.suffers(lab, &inside("ip route del default", "container-no-default-route"));
+        wired.suffers(lab, &inside("ip addr flush dev eth0 scope global", "container-no-default-route"));
+        for neighbour in ["10.9.0.1", "10.9.0.3"] {
+            let inject =
+                format!("ip neigh replace {neighbour} lladdr 02:00:00:00:00:99 dev eth0 nud permanent");
+            wired.suffers(lab, &inside(&inject, "neigh-stale"));
+        }
+        // c1's is the right one, by what it was given.
+        let twice = |inject: &str, code| Fault {
+            within: Some(c2),
+            is_fixed: false,
+            ..host(inject, code, json!({"netns": "c2", "device": "eth0"}))
         };
-        healthy();
-        c1.exec(&[
-            "ip",
-            "neigh",
-            "replace",
-            "10.9.0.3",
-            "lladdr",
-            "02:00:00:00:00:99",
-            "dev",
-            "eth0",
-            "nud",
-            "permanent",
-        ])
-        .ok();
-        assert!(!pings());
-        node.finds("neigh-stale", &json!({"netns": "c1", "device": "eth0"}));
-        node.fix();
-        healthy();
-        let attachments = node.items("ps", "Attachments");
-        let mac = attachments[1]["mac"].as_str().unwrap();
-        let veth = node.host_link("c1");
-        // Sticky: any other fixed entry moves back with the next frame that the container sends.
-        run(lab, &format!("bridge fdb replace {mac} dev {veth} master static sticky"));
-        assert!(!pings());
-        node.finds("fdb-stale", &json!({"netns": "host", "device": veth}));
-        node.fix();
-        healthy();
+        let mac = wired.node.items("ps", "Attachments")[0]["mac"].as_str().unwrap().to_owned();
+        let inject = format!("ip link set eth0 address {mac} && ping -c1 -W1 10.9.0.1");
+        wired.suffers(lab, &twice(&inject, "dup-mac"));
+        c2.exec(&["ip", "addr", "add", "10.9.0.2/24", "dev", "eth0"]).ok();
+        let found = wired.node.finds("dup-ip", &json!({"netns": "c2", "device": "eth0"}));
+        assert_eq!(found["evidence"], json!(["c1/eth0: 10.9.0.2", "c2/eth0: 10.9.0.2"]));
+        do_fix(lab, &found);
+        wired.node.is_healthy();
         wired.node.leave();
     });
 }
@@ -140,7 +247,7 @@ fn flows_and_answers_go_elsewhere() {
     lab::run("flows_and_answers_go_elsewhere", |lab| {
         let wired = Wired::new(lab);
         let _serves = wired.outside.udp_echo(at(SERVER, 53));
-        let ([c1, _], node) = (&wired.containers, &wired.node);
+        let ([c1, c2], node) = (&wired.containers, &wired.node);
         let _names = c1.udp_echo(at("10.9.0.2", 53));
         let _web = c1.tcp_echo(at("10.9.0.2", 80));
         node.is_healthy();
@@ -172,6 +279,15 @@ fn flows_and_answers_go_elsewhere() {
         node.finds("hairpin-no-masq", &json!({"netns": "host", "device": veth}));
         node.fix();
         c1.tcp_talk(at(HOST, 8080), "to myself").unwrap();
+        run(lab, &format!("bridge link set dev {veth} hairpin off"));
+        assert!(c1.tcp_talk(at(HOST, 8080), "to myself").is_err());
+        node.finds("hairpin-off", &json!({"netns": "host", "device": veth}));
+        node.fix();
+        c1.tcp_talk(at(HOST, 8080), "to myself").unwrap();
+        run(lab, "sysctl -w net.bridge.bridge-nf-call-iptables=0");
+        node.finds("br-netfilter-off", &json!({"netns": "host", "device": "cni0"}));
+        node.fix();
+        c2.tcp_talk(at(HOST, 8080), "to a neighbour").unwrap();
         wired.node.leave();
     });
 }

@@ -6,10 +6,19 @@ use std::{
     net::IpAddr,
 };
 
+use ipnetwork::IpNetwork;
+use kernel::mac::MacAddr;
+
 use crate::{
-    doctor::{Finding, Rule, Spot, mend::Mend},
+    agent::place::Place,
+    doctor::{
+        Finding, Remedy, Rule, Spot,
+        lost::{Distance, Lost},
+        mend::{Mend, inside},
+    },
     facts::{
         Facts,
+        attachment::Attached,
         network::{Network, capacity},
     },
 };
@@ -19,6 +28,7 @@ pub(super) const DUP_IP: Rule = Rule {
     summary: "two interfaces on one network have the same address",
     text: "Neighbours send to whichever answered last, so that connections break now and then. It comes from addresses set by hand, from two runtimes or \
            two networks with books of their own on one bridge, and from restored snapshots.",
+    remedy: Remedy::Person("which of the two is to keep it is not known"),
     check: dup_ip,
 };
 
@@ -27,30 +37,65 @@ pub(super) const DUP_MAC: Rule = Rule {
     summary: "two interfaces on one bridge have the same MAC address",
     text: "The bridge sends frames to the port it last heard the address from, so that both lose packets in turn. It comes from a MAC address fixed in \
            configuration or CNI_ARGS, and from cloned machines.",
+    remedy: Remedy::Person("which of the two is to keep it is not known"),
     check: dup_mac,
 };
 
 fn dup_ip(facts: &Facts) -> Vec<Finding> {
     let all = stations(facts);
-    let of = all.iter().flat_map(|it| it.addresses.iter().map(move |address| ((it.segment, *address), it)));
-    twice(of, |address| format!("{address} is there twice"))
+    let of = all.iter().flat_map(|it| it.addresses.iter().map(move |own| ((it.segment, own.ip()), it)));
+    let found = twice(of).into_iter().map(|(address, mut group)| {
+        // Whoever was given it by a plugin has more of a right to it.
+        let is_given = |it: &&Station<'_>| it.is_host || it.attached.is_some_and(|it| has(it, address));
+        group.sort_by_key(|it| !is_given(it));
+        let (found, last) = finding(&address, &group);
+        let own = last.addresses.iter().find(|own| own.ip() == address);
+        let own = own.map_or_else(|| address.to_string(), ToString::to_string);
+        found.mend(Mend::ByHand(format!("{}ip addr del {own} dev {}", inside(last.place), last.device)))
+    });
+    found.collect()
+}
+
+fn has(attached: &Attached, address: IpAddr) -> bool {
+    attached.addresses().iter().any(|own| own.ip() == address)
 }
 
 fn dup_mac(facts: &Facts) -> Vec<Finding> {
     let all = stations(facts);
     // The host's own interfaces do not send by the container's port.
-    let of = all.iter().filter_map(|it| Some(((it.segment, it.mac.clone().filter(|_| !it.is_host)?), it)));
-    twice(of, |mac| format!("{mac} is there twice"))
+    let of = all.iter().filter_map(|it| Some(((it.segment, it.mac.filter(|_| !it.is_host)?), it)));
+    let found = twice(of).into_iter().map(|(mac, group)| {
+        let (found, last) = finding(&mac, &group);
+        let command = format!("ip link set {} address {}", last.device, last.another_mac(mac));
+        found.mend(Mend::ByHand(format!("{}{command}", inside(last.place))))
+    });
+    found.collect()
 }
 
 /// An interface on a segment: a bridge, or the link below a macvlan.
 struct Station<'a> {
     segment: &'a str,
-    netns: &'a str,
+    place: &'a Place,
     device: &'a str,
-    addresses: Vec<IpAddr>,
-    mac: Option<String>,
+    addresses: Vec<IpNetwork>,
+    mac: Option<MacAddr>,
     is_host: bool,
+    attached: Option<&'a Attached>,
+}
+
+impl Station<'_> {
+    /// As plugins derive one from the IPv4 address; else the next one.
+    fn another_mac(&self, mac: MacAddr) -> MacAddr {
+        let mut v4 = self.addresses.iter().filter_map(|own| match own.ip() {
+            IpAddr::V4(v4) => Some(v4.octets()),
+            IpAddr::V6(_) => None,
+        });
+        let derived = v4.next().map(|[a, b, c, d]| MacAddr([0x0a, 0x58, a, b, c, d]));
+        let MacAddr([first, b, c, d, e, last]) = mac;
+        derived
+            .filter(|it| *it != mac)
+            .unwrap_or_else(|| MacAddr([first | 2, b, c, d, e, last.wrapping_add(1)]))
+    }
 }
 
 /// All on segments that have a container, the host's own first.
@@ -58,6 +103,9 @@ fn stations(facts: &Facts) -> Vec<Station<'_>> {
     let host = facts.host();
     let mut found: Vec<Station<'_>> = Vec::new();
     let mut segments = BTreeSet::new();
+    let of_place =
+        |it| Some(((facts.space(it)?.place.inode, it.key.ifname.as_str()), it)) as Option<(_, &Attached)>;
+    let by_place: BTreeMap<_, _> = facts.attachments.iter().filter_map(of_place).collect();
     for space in facts.spaces.iter().skip(1) {
         for inside in &space.links {
             let segment = match host.other_end(inside) {
@@ -68,52 +116,54 @@ fn stations(facts: &Facts) -> Vec<Station<'_>> {
                 None => None,
             };
             let Some(segment) = segment else { continue };
-            let addresses = |space: &crate::facts::space::Space, link| {
-                space.addresses_of(link).iter().map(|it| it.ip()).collect::<Vec<_>>()
-            };
             if segments.insert(segment.index) {
                 found.push(Station {
                     segment: &segment.name,
-                    netns: &host.place.name,
+                    place: &host.place,
                     device: &segment.name,
-                    addresses: addresses(host, segment),
+                    addresses: host.addresses_of(segment),
                     mac: None,
                     is_host: true,
+                    attached: None,
                 });
             }
             found.push(Station {
                 segment: &segment.name,
-                netns: &space.place.name,
+                place: &space.place,
                 device: &inside.name,
-                addresses: addresses(space, inside),
-                mac: inside.mac.map(|mac| mac.to_string()),
+                addresses: space.addresses_of(inside),
+                mac: inside.mac,
                 is_host: false,
+                attached: by_place.get(&(space.place.inode, inside.name.as_str())).copied(),
             });
         }
     }
     found
 }
 
-/// A finding at the last of each group with one key.
-fn twice<'a, K: Ord + Display>(
+/// The groups of several with one key on one segment.
+fn twice<'a, K: Ord>(
     of: impl Iterator<Item = ((&'a str, K), &'a Station<'a>)>,
-    message: impl Fn(&K) -> String,
-) -> Vec<Finding> {
+) -> Vec<(K, Vec<&'a Station<'a>>)> {
     let mut groups: BTreeMap<(&str, K), Vec<&Station<'_>>> = BTreeMap::new();
     for (key, station) in of {
         groups.entry(key).or_default().push(station);
     }
     let several = groups.into_iter().filter(|(_, group)| group.len() > 1);
-    let found = several.filter_map(|((segment, key), group)| {
-        let name = |it: &&Station<'_>| format!("{}/{}", it.netns, it.device);
-        let names: Vec<_> = group.iter().map(name).collect();
-        let last = group.last()?;
-        let message = format!("{}, on {segment}", message(&key));
-        let cause = format!("{} have it", names.join(" and "));
-        let found = Finding::new(Spot::inside(last.netns, last.device), message, cause);
-        Some(names.iter().fold(found, |found, name| found.evidence(format!("{name}: {key}"))))
-    });
-    found.collect()
+    several.map(|((_, key), group)| (key, group)).collect()
+}
+
+/// A finding at the last of a group, and that one.
+fn finding<'a>(key: &impl Display, group: &[&'a Station<'a>]) -> (Finding, &'a Station<'a>) {
+    let last = group.last().expect("a group has two");
+    let mut names: Vec<_> = group.iter().map(|it| format!("{}/{}", it.place.name, it.device)).collect();
+    let message = format!("{key} is there twice, on {}", last.segment);
+    let spot = Spot::inside(&last.place.name, last.device);
+    names.sort();
+    let found = Finding::new(spot, message, format!("{} have it", names.join(" and ")));
+    let found = names.iter().fold(found, |found, name| found.evidence(format!("{name}: {key}")));
+    let attached = group.iter().filter_map(|it| it.attached);
+    (attached.fold(found, |found, it| found.loses(it, Lost::From(Distance::Segment))), last)
 }
 
 pub(super) const IPAM_EXHAUSTED: Rule = Rule {
@@ -121,6 +171,7 @@ pub(super) const IPAM_EXHAUSTED: Rule = Rule {
     summary: "a network has no address left to give",
     text: "Every address of a range set is leased, so that the next ADD fails. Either there are as many containers, and the range is too small, or leases \
            are left of containers that are gone (see ipam-leak).",
+    remedy: Remedy::Person("a larger range is a decision; what leaked is `ipam-leak`"),
     check: ipam_exhausted,
 };
 
@@ -129,14 +180,22 @@ fn ipam_exhausted(facts: &Facts) -> Vec<Finding> {
     for network in &facts.networks {
         for set in network.sets() {
             let size = capacity(std::slice::from_ref(set));
-            let leased = network
+            let leased: Vec<_> = network
                 .leases
                 .iter()
-                .filter(|(address, _)| set.range_of(*address).is_some() && !set.is_gateway(*address));
-            let leased = u64::try_from(leased.count()).unwrap_or(u64::MAX);
-            if leased < size {
+                .filter(|(address, _)| set.range_of(*address).is_some() && !set.is_gateway(*address))
+                .collect();
+            let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+            if number(leased.len()) < size {
                 continue;
             }
+            // Those that are held for nobody are findings themselves.
+            let lost = unused(facts, network);
+            let used = leased.iter().filter(|(address, _)| !lost.contains(address));
+            if number(used.count()) < size {
+                continue;
+            }
+            let leased = leased.len();
             let message = format!("network {} has no address left in {set}", network.list.name);
             let cause = format!("{leased} of {size} are leased");
             let command = format!("netctl ipam check {}", network.list.name);
@@ -147,11 +206,19 @@ fn ipam_exhausted(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
+/// Leases of containers that are gone, whoever knows of them.
+fn unused(facts: &Facts, network: &Network) -> BTreeSet<IpAddr> {
+    let stale = facts.attached_to(network).filter(|it| it.gone.is_some());
+    let stale = stale.flat_map(|it| it.addresses()).map(|address| address.ip());
+    stale.chain(facts.leaked(network).into_iter().map(|(address, _)| address)).collect()
+}
+
 pub(super) const IPAM_LEAK: Rule = Rule {
     code: "ipam-leak",
     summary: "an address is leased to a container that does not exist",
     text: "host-local's files say that a container holds the address, but neither libcni's cache nor a plugin's record knows such an attachment, and no \
            interface here has the address. It is what remains when a runtime loses its state; enough of it empties the range.",
+    remedy: Remedy::Fix("gives the lease back, if it is still that owner's"),
     check: ipam_leak,
 };
 
@@ -181,6 +248,7 @@ pub(super) const SUBNET_OVERLAP: Rule = Rule {
     summary: "two networks, or a network and a route of the host, share addresses",
     text: "Where two ranges overlap, the host has two ways to one address and takes one of them: containers of the other network are out of reach, and so \
            is whatever the host's own route led to (a VPN, the office).",
+    remedy: Remedy::Person("another subnet is a decision, and containers would have to be made anew"),
     check: subnet_overlap,
 };
 
@@ -199,7 +267,8 @@ fn subnet_overlap(facts: &Facts) -> Vec<Finding> {
                     let message = format!("networks {name} and {other_name} share addresses");
                     let cause = format!("{subnet} of {name} overlaps {theirs} of {other_name}");
                     let file = format!("{}: {theirs}", other.list.file.display());
-                    findings.push(Finding::new(Spot::conf(&network.list), message, cause).evidence(file));
+                    let found = Finding::new(Spot::conf(&network.list), message, cause).evidence(file);
+                    findings.push(found.mend(another(facts, network, subnet)));
                 }
             }
             let foreign = facts.host().routes.iter().filter(|route| {
@@ -220,11 +289,39 @@ fn subnet_overlap(facts: &Facts) -> Vec<Finding> {
                     format!("network {} has addresses that this host reaches by {device}", network.list.name);
                 let cause = format!("{subnet} overlaps the route to {} by {device}", route.dst);
                 let spot = Spot { device: Some(device.to_owned()), ..Spot::conf(&network.list) };
-                findings.push(Finding::new(spot, message, cause));
+                findings.push(Finding::new(spot, message, cause).mend(another(facts, network, subnet)));
             }
         }
     }
     findings
+}
+
+/// Another subnet of that size for the network, the next one that nobody has.
+fn another(facts: &Facts, network: &Network, subnet: IpNetwork) -> Mend {
+    let file = network.list.file.display();
+    let taken: Vec<_> = facts.networks.iter().flat_map(Network::subnets).collect();
+    let routes = facts.host().routes.iter().filter(|route| !route.is_default()).map(|route| route.dst);
+    let taken: Vec<_> = routes.chain(taken).collect();
+    let is_free = |it: &IpNetwork| !taken.iter().any(|taken| overlap(*taken, *it));
+    Mend::ByHand(match following(subnet).find(is_free) {
+        Some(free) => format!("sed -i 's#{subnet}#{free}#' {file}"),
+        None => format!("${{EDITOR:-vi}} {file}"),
+    })
+}
+
+/// The subnets of the same size behind it, as many as are worth a look.
+fn following(subnet: IpNetwork) -> impl Iterator<Item = IpNetwork> {
+    const WORTH: u32 = 4096;
+    let bits = if subnet.is_ipv4() { 32 } else { 128 };
+    let step = 1_u128.checked_shl(bits - u32::from(subnet.prefix())).unwrap_or(0);
+    (1..=WORTH).map_while(move |nth| {
+        let offset = step.checked_mul(nth.into())?;
+        let next: IpAddr = match subnet.network() {
+            IpAddr::V4(v4) => IpAddr::V4(u32::from(v4).checked_add(u32::try_from(offset).ok()?)?.into()),
+            IpAddr::V6(v6) => IpAddr::V6(u128::from(v6).checked_add(offset)?.into()),
+        };
+        IpNetwork::new(next, subnet.prefix()).ok()
+    })
 }
 
 /// The device is one of a network with these addresses: its own, or of one that overlaps it and is reported as such.
@@ -241,6 +338,6 @@ fn is_own(facts: &Facts, network: &Network, device: &str) -> bool {
         })
 }
 
-fn overlap(a: ipnetwork::IpNetwork, b: ipnetwork::IpNetwork) -> bool {
+fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     a.contains(b.network()) || b.contains(a.network())
 }

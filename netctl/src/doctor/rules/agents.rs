@@ -3,7 +3,7 @@
 use overlay::client::SOCKET;
 
 use crate::{
-    doctor::{Finding, Rule, Spot, mend::Mend},
+    doctor::{Finding, Remedy, Rule, Spot, mend::Mend},
     facts::Facts,
 };
 
@@ -12,6 +12,7 @@ pub(super) const AGENT_DOWN: Rule = Rule {
     summary: "overlayd does not run",
     text: "Containers that are attached go on, and new ones attach. But nodes that come, go or move are not followed, and nobody puts back what somebody \
            else takes out of the kernel.",
+    remedy: Remedy::Person("starting a service is for the service manager and who set it up"),
     check: agent_down,
 };
 
@@ -29,6 +30,7 @@ pub(super) const DIRECTORY_UNREACHABLE: Rule = Rule {
     code: "directory-unreachable",
     summary: "overlayd does not reach the directory of a network",
     text: "The agent keeps what it knew last, and tries again. Nodes that come, go or move meanwhile are not followed, and a new node gets no subnet.",
+    remedy: Remedy::Person("the directory is on other nodes"),
     check: directory_unreachable,
 };
 

@@ -1,11 +1,16 @@
 //! Rules about what each attachment has in the kernel.
 
+use cni::names::Attachment;
 use kernel::link::{Kind, Link};
 
 use super::{flows::is_only_hairpin, host::way_in};
 use crate::{
-    doctor::{Finding, Rule, Severity, Spot, mend::Mend},
-    facts::{Facts, space},
+    doctor::{
+        Finding, Remedy, Rule, Severity, Spot,
+        lost::{Distance, Lost},
+        mend::Mend,
+    },
+    facts::{Facts, network::Network, space},
 };
 
 pub(super) const STALE_ATTACHMENT: Rule = Rule {
@@ -13,6 +18,9 @@ pub(super) const STALE_ATTACHMENT: Rule = Rule {
     summary: "an attachment is on the books, but its container or its interface is gone",
     text: "The runtime went away without DEL: it crashed, the host was reset, or somebody removed the namespace by hand. The address stays leased, and \
            published ports and rules stay, until a DEL or GC takes them back.",
+    remedy: Remedy::Partly(
+        "DEL by the plugins where the container is gone, and out with rules of nobody; not where a live container has lost its interface",
+    ),
     check: stale_attachment,
 };
 
@@ -30,7 +38,12 @@ fn stale_attachment(facts: &Facts) -> Vec<Finding> {
         } else if attached.space.is_some() && facts.interface(attached).is_none() {
             let message = format!("{} is attached, but has no such interface", attached.key);
             let cause = format!("no {} in {netns}", attached.key.ifname);
-            findings.push(Finding::new(spot, message, cause).mend(detach));
+            // Its runtime would not know of another address.
+            let Attachment { network, container, ifname } = &attached.key;
+            let add =
+                format!("netctl exec add {network} {netns} --container-id {container} --ifname {ifname}");
+            let mend = Mend::ByHand(format!("{} && {add}", detach.command()));
+            findings.push(Finding::new(spot, message, cause).mend(mend));
         }
     }
     findings.extend(ownerless(facts));
@@ -58,6 +71,7 @@ pub(super) const NETNS_LEAK: Rule = Rule {
     summary: "a namespace hangs on a network's bridge that no container uses",
     text: "The namespace has no process and no attachment: a runtime forgot it, or lost its state. A mount in /run/netns keeps it, its interface and \
            its address alive, and the address may be given to somebody else.",
+    remedy: Remedy::Person("it takes the namespace away with all that is in it"),
     check: netns_leak,
 };
 
@@ -95,6 +109,9 @@ pub(super) const BRIDGE_PORT_MISSING: Rule = Rule {
     summary: "the host's end of a container's veth is not a port of its bridge, or is down",
     text: "The container is up and has its address, but its packets end at the host's end of its veth. Something took the port out of the bridge or \
            set it down: NetworkManager and systemd-networkd do so where they think the link is theirs, and so does making the bridge anew.",
+    remedy: Remedy::Partly(
+        "puts the port back and up, and makes the bridge if that is gone; not in VLANs, nor a bridge of overlayd's",
+    ),
     check: bridge_port_missing,
 };
 
@@ -114,11 +131,27 @@ fn bridge_port_missing(facts: &Facts) -> Vec<Finding> {
             None => format!("{} is no port", link.name),
         };
         let message = format!("{} is cut off: {} is no running port of {bridge}", attached.key, link.name);
-        let hairpin = network.is_some_and(|network| network.hairpin);
-        let mend = Mend::Port { port: link.name.clone(), bridge, hairpin };
-        findings.push(Finding::new(Spot::device(&link.name), message, cause).mend(mend));
+        let mend = port(facts, network, link, bridge);
+        let found = Finding::new(Spot::device(&link.name), message, cause).mend(mend);
+        findings.push(found.loses(attached, Lost::From(Distance::Segment)));
     }
     findings
+}
+
+/// Makes the link a port of the bridge again; first of all the bridge.
+fn port(facts: &Facts, network: Option<&Network>, link: &Link, bridge: String) -> Mend {
+    let is_there = facts.host().link(&bridge).is_some();
+    let mend = match network {
+        Some(network) if !is_there => {
+            Mend::Bridge { bridge, mtu: network.mtu, promiscuous: network.promiscuous }
+        }
+        network => {
+            let (hairpin, isolated) = network.map_or((false, false), |it| (it.hairpin, it.isolated));
+            Mend::Port { port: link.name.clone(), bridge, hairpin, isolated }
+        }
+    };
+    let is_ours = network.is_none_or(|it| !it.has_vlans && (is_there || it.driver == "bridge"));
+    if is_ours { mend } else { Mend::ByHand(mend.command()) }
 }
 
 pub(super) const HAIRPIN_OFF: Rule = Rule {
@@ -126,6 +159,7 @@ pub(super) const HAIRPIN_OFF: Rule = Rule {
     summary: "a container cannot reach itself through its own published port",
     text: "The packet comes back by the port that it left by, which a bridge only lets pass in hairpin mode (bridge(8)); `hairpinMode` in the network's \
            configuration sets it at ADD.",
+    remedy: Remedy::Partly("switches it on where the configuration asks for it"),
     check: hairpin_off,
 };
 
@@ -152,7 +186,8 @@ fn hairpin_off(facts: &Facts) -> Vec<Finding> {
         let found = ports
             .iter()
             .fold(found, |found, port| found.evidence(format!("publishes {}/{}", port.host, port.protocol)));
-        findings.push(found.mend(Mend::Hairpin { port: link.name.clone() }));
+        let mend = Mend::Hairpin { port: link.name.clone() };
+        findings.push(found.mend(if network.hairpin { mend } else { Mend::ByHand(mend.command()) }));
     }
     findings
 }
@@ -162,6 +197,7 @@ pub(super) const MASQ_MISSING: Rule = Rule {
     summary: "a container's connections are not masqueraded any more",
     text: "The network has ipMasq, but the rules are gone: `nft flush ruleset`, a firewall that was restarted, or somebody's cleaning. The container's \
            packets leave with its own address, and no answer finds back.",
+    remedy: Remedy::Fix("puts the elements back, from the records"),
     check: masq_missing,
 };
 
@@ -175,7 +211,8 @@ fn masq_missing(facts: &Facts) -> Vec<Finding> {
         let spot = Spot { device, rule: Some("inet tenon".to_owned()), ..Spot::host() };
         let message = format!("connections of {} leave with the container's own address", attached.key);
         let found =
-            Finding::new(spot, message, format!("the table inet tenon lacks {}", attached.unruled[0]));
+            Finding::new(spot, message, format!("the table inet tenon lacks {}", attached.unruled[0]))
+                .loses(attached, Lost::From(Distance::World));
         attached
             .unruled
             .iter()
@@ -190,6 +227,7 @@ pub(super) const PORTMAP_MISSING: Rule = Rule {
     summary: "a container's published ports or its firewall rules are gone",
     text: "The plugins portmap or firewall made rules for the container, and they are not there any more: `nft flush ruleset`, or a firewall that was \
            restarted. Published ports answer nobody until `netctl repair` puts the rules back from the records.",
+    remedy: Remedy::Fix("puts the elements and the accepts back, from the records"),
     check: portmap_missing,
 };
 
@@ -224,6 +262,9 @@ pub(super) const MTU_BLACKHOLE: Rule = Rule {
     text: "A bridge drops what is too large for a port without telling the sender, and so does the far end of a veth: connections open, and hang with the \
            first full packet. The MTU of the container must not be larger than that of any device on its way at layer 2; a tunnel needs 50 bytes (70 over IPv6) \
            less than the link below it.",
+    remedy: Remedy::Partly(
+        "sets the MTU of the veth, the bridge or the tunnel as it has to be; not that of another port, which may bear no more",
+    ),
     check: mtu_blackhole,
 };
 
@@ -248,6 +289,9 @@ fn mtu_blackhole(facts: &Facts) -> Vec<Finding> {
             let message = format!("packets of {} above {} bytes disappear", attached.key, narrow.mtu);
             let cause = format!("{} has MTU {}, the container's {}", narrow.name, narrow.mtu, inside.mtu);
             let mend = Mend::Mtu { link: narrow.name.clone(), mtu: inside.mtu };
+            // What is behind a network card is not seen from here.
+            let mend =
+                if narrow.is_veth() || narrow.is_bridge() { mend } else { Mend::ByHand(mend.command()) };
             if !findings.iter().any(|found: &Finding| found.spot.device.as_ref() == Some(&narrow.name)) {
                 findings.push(Finding::new(Spot::device(&narrow.name), message, cause).mend(mend));
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    doctor::{Finding, Rule, Spot},
+    doctor::{Finding, Remedy, Rule, Spot, mend::Mend},
     facts::Facts,
 };
 
@@ -12,6 +12,7 @@ pub(super) const CONFIG_INVALID: Rule = Rule {
     summary: "a network's configuration cannot be used",
     text: "The file is no JSON, or a key has a value that the plugin refuses. libcni stops at the first broken file of the directory, so that it also hides \
            the networks in the files after it.",
+    remedy: Remedy::Person("a configuration file is its author's"),
     check: config_invalid,
 };
 
@@ -19,14 +20,17 @@ fn config_invalid(facts: &Facts) -> Vec<Finding> {
     let broken = facts.broken.iter().map(|err| {
         let spot = Spot { file: Some(err.file.display().to_string()), ..Spot::default() };
         let field = if err.field.is_empty() { String::new() } else { format!("{}: ", err.field) };
-        let found = Finding::new(spot, err.to_string(), format!("{field}{}", err.why));
+        let line = err.position.map(|position| format!("+{} ", position.line)).unwrap_or_default();
+        let edit = Mend::ByHand(format!("${{EDITOR:-vi}} {line}{}", err.file.display()));
+        let found = Finding::new(spot, err.to_string(), format!("{field}{}", err.why)).mend(edit);
         let position = err.position.map(|position| format!("line:column {position}"));
         position.into_iter().fold(found, Finding::evidence)
     });
     let refused = facts.networks.iter().filter_map(|network| {
         let why = network.refused.as_ref()?;
         let message = format!("{}: {}: {why}", network.list.file.display(), network.driver);
-        Some(Finding::new(Spot::conf(&network.list), message, why.clone()))
+        let edit = Mend::ByHand(format!("${{EDITOR:-vi}} {}", network.list.file.display()));
+        Some(Finding::new(Spot::conf(&network.list), message, why.clone()).mend(edit))
     });
     broken.chain(refused).collect()
 }
@@ -36,6 +40,7 @@ pub(super) const PLUGIN_MISSING: Rule = Rule {
     summary: "a network names a plugin that is not installed",
     text: "A runtime looks for the program that `type` names in each directory of CNI_PATH (/opt/cni/bin where nobody says otherwise). It is not there, or \
            not executable: every ADD of the network fails.",
+    remedy: Remedy::Person("netctl has no programs to install"),
     check: plugin_missing,
 };
 
@@ -50,7 +55,9 @@ fn plugin_missing(facts: &Facts) -> Vec<Finding> {
             let dirs: Vec<_> = facts.plugins.iter().map(|dir| dir.display().to_string()).collect();
             let message = format!("network {} needs the plugin {name}", network.list.name);
             let cause = format!("no program {name} in {}", dirs.join(", "));
-            findings.push(Finding::new(Spot::conf(&network.list), message, cause));
+            let dir = dirs.first().map_or("/opt/cni/bin", String::as_str);
+            let install = Mend::ByHand(format!("install -m 755 {name} {dir}/"));
+            findings.push(Finding::new(Spot::conf(&network.list), message, cause).mend(install));
         }
     }
     findings

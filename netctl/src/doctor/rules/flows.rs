@@ -6,7 +6,7 @@ use kernel::conntrack::Flow;
 
 use super::{host::way_in, undo};
 use crate::{
-    doctor::{Finding, Rule, Severity, Spot, mend::Mend},
+    doctor::{Finding, Remedy, Rule, Severity, Spot, mend::Mend},
     facts::{
         Facts,
         attachment::Attached,
@@ -20,6 +20,7 @@ pub(super) const CONNTRACK_STALE: Rule = Rule {
     text: "The kernel translates a UDP flow by its first packet for as long as packets come, whatever the rules have become: to a container that is gone, \
            or to the host itself where the flow began before the port was published. DNS and game clients with a fixed port keep such a flow alive \
            for ever. Forgetting the flow lets the next packet find its way.",
+    remedy: Remedy::Fix("forgets the connection; the next packet begins another"),
     check: conntrack_stale,
 };
 
@@ -81,6 +82,7 @@ pub(super) const HAIRPIN_NO_MASQ: Rule = Rule {
     summary: "a container that calls its own published port is answered by itself",
     text: "The call comes back to the container with its own address as the sender, which it drops as a forgery, unless the host masquerades it on the \
            way. portmap does so unless its configuration says `\"snat\": false`.",
+    remedy: Remedy::Partly("puts the elements back; not where the configuration has `\"snat\": false`"),
     check: hairpin_no_masq,
 };
 
@@ -125,6 +127,7 @@ pub(super) const PMTUD_BLACKHOLE: Rule = Rule {
     text: "Where a way out is narrower than a container's MTU, the host answers a packet that is too large with ICMP `fragmentation needed` (RFC 1191), and \
            the sender makes smaller ones. Rules that drop ICMP break that: connections open, and hang with the first full packet. Let ICMP type 3 \
            code 4 pass, or make the containers' MTU as small as the way out.",
+    remedy: Remedy::Person("the rules are somebody else's, and may be meant"),
     check: pmtud_blackhole,
 };
 

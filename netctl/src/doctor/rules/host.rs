@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use kernel::link::Link;
 
 use crate::{
-    doctor::{Finding, Rule, Severity, Spot, mend::Mend},
+    doctor::{
+        Finding, Remedy, Rule, Severity, Spot,
+        lost::{Distance, Lost},
+        mend::Mend,
+    },
     facts::{Facts, attachment::Attached, firewall::Fate, network::Network},
 };
 
@@ -15,6 +19,7 @@ pub(super) const IP_FORWARD_OFF: Rule = Rule {
     text: "Containers behind a bridge with isGateway, or behind ptp, reach the world only through this host's routing, which \
            net.ipv4.ip_forward and net.ipv6.conf.all.forwarding switch. Plugins switch it on at ADD; hardening scripts and `sysctl --system` \
            switch it off again.",
+    remedy: Remedy::Fix("sets the switch to 1, until somebody sets it again"),
     check: ip_forward_off,
 };
 
@@ -28,9 +33,11 @@ fn ip_forward_off(facts: &Facts) -> Vec<Finding> {
     off.map(|(path, v4)| {
         let family = if v4 { "IPv4" } else { "IPv6" };
         let message = format!("{} does not forward {family}: containers reach only each other", facts.node);
-        Finding::new(Spot::host(), message, format!("{} is 0", path.replace('/', ".")))
+        let found = Finding::new(Spot::host(), message, format!("{} is 0", path.replace('/', ".")))
             .evidence(format!("{} attachments need it", routed.len()))
-            .mend(Mend::Sysctl { path: path.to_owned(), value: "1" })
+            .mend(Mend::Sysctl { path: path.to_owned(), value: "1" });
+        let lost = Lost::Of { is_ipv4: v4, from: Distance::World };
+        routed.iter().fold(found, |found, attached| found.loses(attached, lost.clone()))
     })
     .collect()
 }
@@ -60,6 +67,7 @@ pub(super) const FORWARD_DROP: Rule = Rule {
     text: "A base chain at the forward hook drops the containers' packets, by its policy or by a rule. An accept in another table does not help: \
            every base chain has to let a packet pass. Docker sets the policy of iptables' FORWARD to DROP, ufw and firewalld have their own. The chained \
            plugin `firewall` puts an accept there for each network.",
+    remedy: Remedy::Person("the rules are somebody else's, and may be meant"),
     check: forward_drop,
 };
 
@@ -80,8 +88,14 @@ fn forward_drop(facts: &Facts) -> Vec<Finding> {
                         (rule.clone(), format!("rule {rule} drops it"))
                     }
                 };
+                // The accepts that stood there are what is missing then.
+                if chain.table == "filter" && lacks_accepts(facts, attached) {
+                    continue;
+                }
                 let spot = Spot { rule: Some(rule), ..Spot::device(&device.name) };
-                if findings.iter().any(|found| found.spot == spot) {
+                let lost = Lost::Of { is_ipv4: address.is_ipv4(), from: Distance::World };
+                if let Some(found) = findings.iter_mut().find(|found| found.spot == spot) {
+                    found.losses.push((attached.key.clone(), lost));
                     continue;
                 }
                 let owner = owner(facts, &chain.table);
@@ -89,18 +103,23 @@ fn forward_drop(facts: &Facts) -> Vec<Finding> {
                     "{} drops what containers behind {} send through it{owner}",
                     facts.node, device.name
                 );
-                findings.push(
-                    Finding::new(spot, message, cause).evidence(format!("{}: {address}", attached.key)).mend(
-                        Mend::ByHand(format!(
-                            "nft insert rule {} {} {} iifname {} accept",
-                            chain.family, chain.table, chain.name, device.name
-                        )),
-                    ),
+                let insert = format!("nft insert rule {} {} {}", chain.family, chain.table, chain.name);
+                let command = format!(
+                    "{insert} iifname {0} accept && {insert} oifname {0} ct state established,related accept",
+                    device.name
                 );
+                let found = Finding::new(spot, message, cause).mend(Mend::ByHand(command));
+                findings.push(found.evidence(format!("{}: {address}", attached.key)).loses(attached, lost));
             }
         }
     }
     findings
+}
+
+/// What the plugin `firewall` has for the container's network in the host's own tables is gone, which is a finding.
+fn lacks_accepts(facts: &Facts, attached: &Attached) -> bool {
+    let mut missing = facts.shared.iter().filter(|(_, missing)| !missing.is_empty());
+    missing.any(|(shared, _)| *shared.network() == attached.key.network)
 }
 
 /// Who is known to keep such chains.
@@ -122,6 +141,7 @@ pub(super) const BR_NETFILTER_OFF: Rule = Rule {
     summary: "answers between containers of one bridge miss the translation of published ports",
     text: "A container that calls a published port of a neighbour on its bridge is answered through the bridge, past the address translation, \
            unless net.bridge.bridge-nf-call-iptables is 1: the answer comes from an address that was never called, and is dropped.",
+    remedy: Remedy::Fix("sets it to 1, until somebody sets it again"),
     check: br_netfilter_off,
 };
 
@@ -152,6 +172,9 @@ pub(super) const BRIDGE_ADDR_MISMATCH: Rule = Rule {
     summary: "the bridge does not have the gateway's address",
     text: "Containers send everything to the gateway that the address plugin named, which the bridge has to have as an address. A changed subnet, \
            another tool on the same bridge, or `ip addr flush` leaves it with another one. The reference refuses the next ADD then, unless forceAddress.",
+    remedy: Remedy::Partly(
+        "adds the address and leaves the others; not where a container has it, or the network is on a VLAN",
+    ),
     check: bridge_addr_mismatch,
 };
 
@@ -178,10 +201,19 @@ fn bridge_addr_mismatch(facts: &Facts) -> Vec<Finding> {
             );
             let message =
                 format!("{} lacks {gateway}, the gateway of network {}", bridge.name, network.list.name);
-            findings.push(
-                Finding::new(Spot::device(&bridge.name), message, cause)
-                    .mend(Mend::ByHand(format!("ip addr add {gateway}/{prefix} dev {}", bridge.name))),
-            );
+            let taken =
+                facts.spaces.iter().flat_map(|it| &it.addresses).any(|it| it.network.ip() == *gateway);
+            let mend = match ipnetwork::IpNetwork::new(*gateway, prefix) {
+                Ok(whole) if !taken && !network.has_vlans => {
+                    Mend::Address { link: bridge.name.clone(), network: whole }
+                }
+                _ => Mend::ByHand(format!("ip addr add {gateway}/{prefix} dev {}", bridge.name)),
+            };
+            let found = Finding::new(Spot::device(&bridge.name), message, cause).mend(mend);
+            let lost = Lost::Of { is_ipv4: gateway.is_ipv4(), from: Distance::Gateway };
+            findings.push(facts.attached_to(network).fold(found, |found, attached| {
+                found.loses(attached, lost.clone()).loses(attached, Lost::To((*gateway).into()))
+            }));
         }
     }
     findings
@@ -193,6 +225,7 @@ pub(super) const MACVLAN_HOST_ISOLATION: Rule = Rule {
     text: "A macvlan and the link that it is on never exchange packets in the kernel, so the host's own address on that link is out of the containers' \
            reach, and they of the host's. A macvlan of the host's own on the same link, with a route to the containers through it, is the way around; our \
            plugin makes one when asked to.",
+    remedy: Remedy::Person("it is as macvlan works; the configuration decides, by `hostAccess`"),
     check: macvlan_host_isolation,
 };
 
@@ -220,7 +253,12 @@ fn macvlan_host_isolation(facts: &Facts) -> Vec<Finding> {
         let message = format!("{} and this host cannot reach each other", attached.key);
         let cause =
             format!("a macvlan never exchanges packets with its link {} ({})", master.name, list.join(", "));
-        findings.push(Finding::new(spot, message, cause).severity(Severity::Info));
+        let found = Finding::new(spot, message, cause).severity(Severity::Info);
+        let file = network.map(|network| network.list.file.display().to_string()).unwrap_or_default();
+        let command = format!(
+            "sed -i 's/\"type\": *\"macvlan\"/&, \"hostAccess\": true/' {file}  # for what attaches from then on"
+        );
+        findings.push(found.mend(Mend::ByHand(command)));
     }
     findings
 }

@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{host::way_in, tunnels::astray, undo};
+use kernel::link::Kind;
+
+use super::{ALL, host::way_in, routes::best, tunnels, undo};
 use crate::{
-    doctor::{Finding, Rule, mend::Mend},
+    doctor::{Finding, Remedy, Rule, mend::Mend},
     facts::{
         Facts,
         firewall::{Chain, Traffic},
@@ -16,7 +18,9 @@ pub(super) const DNS_BLOCKED: Rule = Rule {
     code: "dns-blocked",
     summary: "a container's questions to its name server are not answered",
     text: "The container was given a name server, asked it for the root's servers by UDP, and heard nothing for a second. A rule of the host that drops \
-           port 53 is named where one is found; else the server is down, or out of reach from there.",
+           port 53 is named where one is found; else the server is down, or out of reach from there. Where another finding says already why the container \
+           reaches nobody there, this is none.",
+    remedy: Remedy::Person("the rules, or the server, are somebody else's"),
     check: dns_blocked,
 };
 
@@ -29,6 +33,7 @@ pub(super) const DNS_UNSERVED: Rule = Rule {
     summary: "nobody serves names at the address that a container was given",
     text: "The container was given a name server, and that address refuses questions: no program listens on port 53 there. It may listen on another \
            address only (127.0.0.53), or not run.",
+    remedy: Remedy::Person("the server is somebody else's"),
     check: dns_unserved,
 };
 
@@ -39,12 +44,9 @@ fn dns_unserved(facts: &Facts) -> Vec<Finding> {
 /// One finding a server and rule: a server that is down is so for all.
 fn asked(facts: &Facts, outcome: Outcome) -> Vec<Finding> {
     let mut groups: BTreeMap<(IpAddr, Option<String>), Vec<&Question>> = BTreeMap::new();
-    // Whose frames are sent elsewhere hears no server either: that is fdb-stale's to tell.
-    let deaf: Vec<_> = astray(facts).map(|(attached, ..)| &attached.key).collect();
-    for question in facts.trials.questions.iter().filter(|question| question.outcome == outcome) {
-        if deaf.contains(&&facts.attachments[question.attachment].key) {
-            continue;
-        }
+    let asked: Vec<_> = facts.trials.questions.iter().filter(|it| it.outcome == outcome).collect();
+    let others = if asked.is_empty() { Vec::new() } else { others(facts) };
+    for question in asked.into_iter().filter(|question| !is_known(facts, &others, question)) {
         let rule = (outcome == Outcome::Silent).then(|| stopped_by(facts, question)).flatten();
         groups.entry((question.server, rule)).or_default().push(question);
     }
@@ -75,6 +77,24 @@ fn asked(facts: &Facts, outcome: Outcome) -> Vec<Finding> {
         Some(names.fold(found, |found, name| found.evidence(format!("asked by {name}"))))
     });
     found.collect()
+}
+
+/// What is wrong beside names.
+fn others(facts: &Facts) -> Vec<Finding> {
+    let others = ALL.iter().filter(|rule| ![DNS_BLOCKED.code, DNS_UNSERVED.code].contains(&rule.code));
+    others.flat_map(|rule| (rule.check)(facts)).collect()
+}
+
+/// One of these findings says already why the container does not reach the server.
+fn is_known(facts: &Facts, others: &[Finding], question: &Question) -> bool {
+    let attached = &facts.attachments[question.attachment];
+    if others.iter().any(|found| found.cuts_off(facts, attached, question.server)) {
+        return true;
+    }
+    let device = best(&facts.host().routes, question.server).and_then(|way| way.dev);
+    let device = device.and_then(|device| facts.host().link_at(device));
+    let tunnel = device.filter(|link| matches!(link.kind, Some(Kind::Vxlan { .. })));
+    tunnel.is_some_and(|tunnel| tunnels::is_faulty(facts, &tunnel.name))
 }
 
 /// The host's rule that stops the question.

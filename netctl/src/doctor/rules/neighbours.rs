@@ -12,7 +12,11 @@ use kernel::{
 };
 
 use crate::{
-    doctor::{Finding, Severity, Spot, mend::Mend},
+    doctor::{
+        Finding, Severity, Spot,
+        lost::{Distance, Lost},
+        mend::{Mend, table::Change},
+    },
     facts::{Facts, space::Space},
 };
 
@@ -40,11 +44,28 @@ pub(super) fn neigh_stale(facts: &Facts) -> Vec<Finding> {
             };
             let severity = if fixed { Severity::Error } else { Severity::Warning };
             let found = Finding::new(spot(space, &link.name), message, cause).severity(severity);
-            let (device, address) = (link.name.clone(), entry.address);
-            findings.push(found.mend(Mend::Neighbour { place: space.place.clone(), device, address }));
+            let (device, change) = (link.name.clone(), Change::NoNeighbour { address: entry.address });
+            let found = found.mend(Mend::Table { place: space.place.clone(), device, change });
+            findings.push(with_losses(facts, found, nth, link, entry.address));
         }
     }
     findings
+}
+
+/// The host does not find the container with that address, or the container not whom it looks for, which may be its gateway.
+fn with_losses(facts: &Facts, mut found: Finding, nth: usize, link: &Link, address: IpAddr) -> Finding {
+    let gateway = Lost::Of { is_ipv4: address.is_ipv4(), from: Distance::Gateway };
+    for attached in &facts.attachments {
+        if nth == 0 && attached.addresses().iter().any(|own| own.ip() == address) {
+            found = found.loses(attached, gateway.clone());
+        }
+        if nth > 0 && attached.space == Some(nth) && attached.key.ifname.as_str() == link.name {
+            let is_gateway = facts.host().addresses.iter().any(|it| it.network.ip() == address);
+            found =
+                found.loses(attached, if is_gateway { gateway.clone() } else { Lost::To(address.into()) });
+        }
+    }
+    found
 }
 
 fn spot(space: &Space, device: &str) -> Spot {
