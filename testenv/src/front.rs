@@ -43,7 +43,7 @@ const COMMANDS: [Command; 6] = [
     ),
     (
         "vm",
-        "run|test [--kernel V] [--limit SECONDS] [--all] [-- CMD]",
+        "run|test|hosts [--kernel V] [--limit SECONDS] [--all] [-- CMD]",
         "a command, or what this kernel can't test, on other kernels in QEMU",
         vm::run,
     ),

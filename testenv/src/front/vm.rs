@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use self::guest::Job;
 use self::kernel::Kernel;
 use self::test::Choice;
 use super::{cargo, packages};
@@ -14,6 +15,7 @@ mod cpio;
 mod guest;
 mod job;
 mod kernel;
+mod pair;
 mod scratch;
 pub(super) mod skipped;
 mod test;
@@ -25,7 +27,8 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// The whole suite takes minutes on a host.
 const LIMIT_OF_ALL: Duration = Duration::from_secs(2 * 60 * 60);
 const USAGE: &str = "vm: expected run [--kernel VERSION] [--limit SECONDS] -- CMD..., \
-                     or test [--all] [--kernel VERSION]... [--limit SECONDS]";
+                     test [--all] [--kernel VERSION]... [--limit SECONDS], \
+                     or hosts [--kernel VERSION]... [--limit SECONDS]";
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let [verb, rest @ ..] = arguments else { bail!(USAGE) };
@@ -35,10 +38,15 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
             let kernel = kernels.first().map_or(KERNELS[1], String::as_str);
             run_command(kernel, command, limit.unwrap_or(LIMIT))
         }
-        ("test", kernels, []) => {
+        (verb @ ("test" | "hosts"), kernels, []) => {
             let defaults = KERNELS.map(String::from);
             let kernels = if kernels.is_empty() { &defaults } else { kernels };
-            let (choice, default) = if all { (Choice::All, LIMIT_OF_ALL) } else { (Choice::Parts, LIMIT) };
+            let (choice, default) = match (verb, all) {
+                ("test", false) => (Choice::Parts, LIMIT),
+                ("test", true) => (Choice::All, LIMIT_OF_ALL),
+                (_, false) => (Choice::TwoHosts, LIMIT),
+                (_, true) => bail!(USAGE),
+            };
             test::run(kernels, choice, limit.unwrap_or(default))
         }
         _ => bail!(USAGE),
@@ -83,7 +91,7 @@ pub(super) fn seconds(text: &str) -> anyhow::Result<Duration> {
 fn run_command(series: &str, command: &[String], limit: Duration) -> anyhow::Result<ExitCode> {
     packages::provide_for_guests()?;
     cargo::run(&["build", "--workspace", "--bins"])?;
-    let ended = guest::run(&Kernel::provide(series)?, &job::command(command)?, limit, print)?;
+    let ended = guest::run(&Kernel::provide(series)?, &Job::alone(&job::command(command)?, limit), print)?;
     Ok(ExitCode::from(ended.code?))
 }
 

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -34,31 +35,69 @@ const PARAMETERS: &str = "console=ttyS0 quiet panic=-1 cryptomgr.notests random.
                           tsc=reliable no_timer_check";
 /// Debian 12 has it in QEMU's package, later ones in its own.
 const DAEMONS: [&str; 2] = ["/usr/libexec/virtiofsd", "/usr/lib/qemu/virtiofsd"];
+/// How soon the other machine opens its end of a wire.
+const LINKED: Duration = Duration::from_secs(20);
 /// How much of the kernel's last words to show when there is nothing else.
 const LAST_WORDS: usize = 4000;
 
-/// Boots `kernel`, runs the shell script `job` for so long at most, and passes each line of its output to `out`, without its
-/// end; its standard error goes to ours. Fails where no guest can be started.
+/// What a guest is for.
+pub(super) struct Job<'a> {
+    /// For its shell.
+    pub(super) script: &'a str,
+    /// How long it may take.
+    pub(super) limit: Duration,
+    pub(super) wire: Option<Wire<'a>>,
+    /// Ends it before that, once true.
+    pub(super) over: &'a AtomicBool,
+}
+
+impl<'a> Job<'a> {
+    /// One that has no part in anything.
+    pub(super) fn alone(script: &'a str, limit: Duration) -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { script, limit, wire: None, over: &NEVER }
+    }
+}
+
+/// A wire to one other guest, and to nothing else: the machine's only network device.
+#[derive(Clone, Copy)]
+pub(super) struct Wire<'a> {
+    pub(super) end: End,
+    /// Where the two machines meet.
+    pub(super) socket: &'a Path,
+}
+
+/// The first end makes the socket, the second looks for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    First,
+    Second,
+}
+
+/// Boots `kernel`, runs the job, and passes each line of its output to `out`, without its end; its standard error goes to
+/// ours. Fails where no guest can be started.
 pub(super) fn run(
     kernel: &Kernel,
-    job: &str,
-    limit: Duration,
+    job: &Job<'_>,
     out: impl FnMut(&[u8]) -> io::Result<()> + Send,
 ) -> anyhow::Result<Ended> {
     let scratch = Scratch::make(&std::env::temp_dir(), "tenon-guest-")?;
     let dir = scratch.path();
     let mut archive = Archive::default();
-    archive.program("job", job.as_bytes());
+    archive.program("job", job.script.as_bytes());
     let initrd = [kernel.first_root.as_slice(), &archive.finish()].concat();
     fs::write(dir.join("initrd"), initrd)
         .with_context(|| format!("write the first root in {}", dir.display()))?;
     let _daemon = share_files(dir)?;
-    let mut machine = Process(start_machine(kernel, dir)?);
+    let mut machine = Process(start_machine(kernel, dir, job.wire)?);
     let (stdout, stderr) = (machine.0.stdout.take(), machine.0.stderr.take());
     let ended = thread::scope(|scope| {
         let output = scope.spawn(move || stdout.map_or(Ok(()), |from| pass_on(from, out)));
         scope.spawn(move || stderr.map(|mut from| io::copy(&mut from, &mut io::stderr())));
-        let ended = wait::poll(limit, || machine.0.try_wait().ok().flatten());
+        let ended = wait::poll(job.limit, || {
+            let ended = machine.0.try_wait().ok().flatten();
+            (ended.is_some() || job.over.load(Ordering::Relaxed)).then_some(ended)
+        });
         machine.0.kill().ok();
         output.join().unwrap_or_else(|_| bail!("reading the guest's output failed"))?;
         anyhow::Ok(ended)
@@ -66,12 +105,12 @@ pub(super) fn run(
     let report = fs::read(dir.join("report")).unwrap_or_default();
     let report = String::from_utf8_lossy(&report).into_owned();
     let code = report.lines().find_map(|line| line.strip_prefix("exit ")?.trim().parse().ok());
-    let code = match (code, ended) {
+    let code = match (code, ended.flatten()) {
         (Some(code), _) => Ok(code),
         (None, Some(status)) => {
             Err(anyhow!("the guest ended before the job did ({status}); {}", last_words(dir)))
         }
-        (None, None) => Err(anyhow!("not done after {} s; {}", limit.as_secs(), last_words(dir))),
+        (None, None) => Err(anyhow!("not done after {} s; {}", job.limit.as_secs(), last_words(dir))),
     };
     Ok(Ended { code, report })
 }
@@ -107,7 +146,7 @@ fn share_files(dir: &Path) -> anyhow::Result<Process> {
     Ok(Process(command.spawn().with_context(|| format!("start {daemon}"))?))
 }
 
-fn start_machine(kernel: &Kernel, dir: &Path) -> anyhow::Result<Child> {
+fn start_machine(kernel: &Kernel, dir: &Path, wire: Option<Wire<'_>>) -> anyhow::Result<Child> {
     let path = |name: &str| dir.join(name).display().to_string();
     let append = format!("{PARAMETERS} release={} modules={}", kernel.release, kernel.modules.display());
     let mut command = ending_with_us("qemu-system-x86_64");
@@ -122,9 +161,28 @@ fn start_machine(kernel: &Kernel, dir: &Path) -> anyhow::Result<Child> {
         // What has a directory of its own stays what it is.
         command.args(["-serial", &format!("file:{}", path(line))]);
     }
+    if let Some(wire) = wire {
+        command.args(network(wire)?);
+    }
     command.arg("-kernel").arg(&kernel.image).args(["-initrd", &path("initrd"), "-append", &append]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().context("start qemu-system-x86_64")
+}
+
+/// The arguments that give a machine its end of a wire.
+fn network(Wire { end, socket }: Wire<'_>) -> anyhow::Result<[String; 4]> {
+    let (server, number) = if end == End::First { ("on", 1) } else { ("off", 2) };
+    if end == End::Second {
+        let there = wait::poll(LINKED, || socket.exists().then_some(()));
+        there.with_context(|| format!("{} does not appear", socket.display()))?;
+    }
+    let path = socket.display();
+    Ok([
+        "-netdev".to_string(),
+        format!("stream,id=wire,server={server},addr.type=unix,addr.path={path}"),
+        "-device".to_string(),
+        format!("virtio-net-pci,netdev=wire,romfile=,mac=02:00:00:00:00:0{number}"),
+    ])
 }
 
 /// A program that the kernel kills when we end, however we do.

@@ -71,7 +71,8 @@ pub(super) fn report(text: &str) -> Report {
     Report { ended: ended.collect(), skipped: skip::parse(text) }
 }
 
-fn preamble() -> anyhow::Result<String> {
+/// What every script begins with: where it is, and where programs are.
+pub(super) fn preamble() -> anyhow::Result<String> {
     let here = env::current_dir().context("ask for the working directory")?;
     let built = cargo::target_directory()?.join("debug");
     let path = env::var_os("PATH").unwrap_or_default();

@@ -8,7 +8,7 @@ use nix::unistd::geteuid;
 
 use super::job::{self, Report, TOO_LONG, Task};
 use super::kernel::Kernel;
-use super::{guest, print, test};
+use super::{print, test};
 use crate::front::{cargo::TestBinary, packages};
 
 /// What became of tests that the host skipped.
@@ -59,7 +59,7 @@ fn boot(tasks: &[Task<'_>], limit: Duration) -> anyhow::Result<(String, Report, 
     anyhow::ensure!(geteuid().is_root(), "it needs root");
     packages::provide_for_guests()?;
     let kernel = Kernel::provide(KERNEL)?;
-    let ended = guest::run(&kernel, &job::tests(tasks, EACH)?, limit, print)?;
+    let ended = test::boot(&kernel, tasks, (EACH, limit), print)?;
     let trouble = ended.code.err().map(|cause| format!("{cause:#}")).unwrap_or_default();
     Ok((kernel.release, job::report(&ended.report), trouble))
 }

@@ -1,13 +1,15 @@
 //! `cargo testenv vm test`: tests in a guest for each kernel, counted.
 
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::guest::{Ended, Job};
 use super::job::{self, Task};
 use super::kernel::Kernel;
-use super::{guest, print};
+use super::{guest, pair, print};
 use crate::front::cargo::{self, TestBinary};
 use crate::front::{count::Count, packages, say};
 
@@ -25,6 +27,8 @@ const PARTS: &[Part] = &[
     Part { package: "bridge", binary: "it", filter: "vlan::" },
     // Sockets of CONFIG_IP_SCTP, and their flows translated.
     Part { package: "chained", binary: "it", filter: "portmap::sctp::" },
+    // Two kernels.
+    Part { package: TWO_HOSTS.0, binary: TWO_HOSTS.1, filter: "" },
     // Taps, which kernels differ in.
     Part { package: "tap", binary: "it", filter: "" },
 ];
@@ -36,7 +40,12 @@ pub(super) enum Choice {
     Parts,
     /// All that are of the suite.
     All,
+    /// What takes two machines.
+    TwoHosts,
 }
+
+/// The package and the name of the tests that run on the first of two hosts.
+const TWO_HOSTS: (&str, &str) = ("testenv", "two_hosts");
 
 /// Whose tests are not of the suite.
 const NOT_OF_THE_SUITE: &str = "testenv";
@@ -48,12 +57,12 @@ pub(super) fn run(kernels: &[String], choice: Choice, limit: Duration) -> anyhow
     let binaries = cargo::build_tests()?;
     let tasks = match choice {
         Choice::Parts => parts(&binaries)?,
-        Choice::All => all(&binaries),
+        Choice::All => whole(&binaries, |it| it.package != NOT_OF_THE_SUITE),
+        Choice::TwoHosts => whole(&binaries, |it| it.is(TWO_HOSTS.0, TWO_HOSTS.1)),
     };
-    let script = job::tests(&tasks, limit)?;
     let (mut count, mut skipped) = (Count::default(), 0);
     for series in kernels {
-        skipped += run_on(&Kernel::provide(series)?, &tasks, (&script, limit), &mut count)?;
+        skipped += run_on(&Kernel::provide(series)?, &tasks, limit, &mut count)?;
     }
     let (line, good) = count.verdict(skipped);
     say(&line)?;
@@ -84,22 +93,32 @@ pub(super) fn only<'a>(name: &str, binaries: &'a [TestBinary]) -> Option<Task<'a
     Some(Task { name: name.to_string(), binary, arguments: ["--exact", test].map(String::from).to_vec() })
 }
 
-fn all<'a>(binaries: &'a [TestBinary]) -> Vec<Task<'a>> {
-    let of_the_suite = binaries.iter().filter(|it| it.is_integration && it.package != NOT_OF_THE_SUITE);
-    let task = |binary: &'a TestBinary| Task { name: binary.title(), binary, arguments: Vec::new() };
-    of_the_suite.map(task).collect()
+/// All tests of the binaries chosen.
+fn whole(binaries: &[TestBinary], chosen: impl Fn(&TestBinary) -> bool) -> Vec<Task<'_>> {
+    let binaries = binaries.iter().filter(|it| it.is_integration && chosen(it));
+    binaries.map(|binary| Task { name: binary.title(), binary, arguments: Vec::new() }).collect()
+}
+
+/// Runs tasks on a kernel, each and all for so long at most: in one guest, or where one takes two hosts, in the first of two.
+pub(super) fn boot(
+    kernel: &Kernel,
+    tasks: &[Task<'_>],
+    (each, all): (Duration, Duration),
+    out: impl FnMut(&[u8]) -> io::Result<()> + Send,
+) -> anyhow::Result<Ended> {
+    let script = job::tests(tasks, each)?;
+    if tasks.iter().any(|task| task.binary.is(TWO_HOSTS.0, TWO_HOSTS.1)) {
+        pair::run(kernel, &script, all, out)
+    } else {
+        guest::run(kernel, &Job::alone(&script, all), out)
+    }
 }
 
 /// Runs the tasks on one kernel and counts; how many tests skipped themselves there.
-fn run_on(
-    kernel: &Kernel,
-    tasks: &[Task<'_>],
-    (script, limit): (&str, Duration),
-    count: &mut Count,
-) -> anyhow::Result<usize> {
+fn run_on(kernel: &Kernel, tasks: &[Task<'_>], limit: Duration, count: &mut Count) -> anyhow::Result<usize> {
     say(&format!("on Linux {}", kernel.release))?;
     let started = Instant::now();
-    let ended = guest::run(kernel, script, limit, |line| {
+    let ended = boot(kernel, tasks, (limit, limit), |line| {
         count.add_result(&String::from_utf8_lossy(line));
         print(line)
     })?;
