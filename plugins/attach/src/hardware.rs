@@ -41,16 +41,13 @@ impl MacSources<'_> {
 /// The address of an attachment for which none was asked: locally administered, and the same for the same attachment, so
 /// that it is known before the interface exists.
 pub fn derived_mac(attachment: &Attachment, end: End) -> MacAddr {
-    let hash = attachment.hash(64);
-    let digits = match end {
-        End::Container => &hash[20..30],
-        End::Host => &hash[30..40],
+    let hash = attachment.digest();
+    let own = match end {
+        End::Container => &hash[10..15],
+        End::Host => &hash[15..20],
     };
     let mut mac = [0x02; 6];
-    for (byte, pair) in mac[1..].iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).unwrap_or_default();
-        *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
-    }
+    mac[1..].copy_from_slice(own);
     MacAddr(mac)
 }
 

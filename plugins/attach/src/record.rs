@@ -175,9 +175,19 @@ impl Records {
                 written => return written,
             }
             // A network's first attachment, or one that meets the removal of the last: that may come in between.
-            written = fs::create_dir_all(&self.dir).and_then(|()| fs::write(path, text));
+            written = self.make_directory().and_then(|()| fs::write(path, text));
         }
         written
+    }
+
+    /// The network's first, which is what is missing most often.
+    fn make_directory(&self) -> io::Result<()> {
+        match self.dir.parent().map(fs::create_dir) {
+            Some(Err(err)) if err.kind() == io::ErrorKind::NotFound => {}
+            _ if fs::create_dir(&self.dir).is_ok() => return Ok(()),
+            _ => {}
+        }
+        fs::create_dir_all(&self.dir)
     }
 
     fn path(&self, attachment: &Attachment, state: State) -> PathBuf {

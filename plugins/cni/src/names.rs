@@ -126,17 +126,22 @@ impl Attachment {
     /// The first `digits` hex digits (64 at most) of a SHA-256 over the three names, each with its length before it, so that no two
     /// attachments run into one string.
     pub fn hash(&self, digits: usize) -> String {
+        hex(&self.digest(), digits)
+    }
+
+    /// The SHA-256 that [`Attachment::hash`] is of.
+    pub fn digest(&self) -> [u8; 32] {
         LAST_HASH.with_borrow_mut(|last| match last {
-            Some((of, hash)) if of == self => hex(hash, digits),
+            Some((of, hash)) if of == self => *hash,
             _ => {
-                let hash = self.digest();
+                let hash = self.compute_digest();
                 *last = Some((self.clone(), hash));
-                hex(&hash, digits)
+                hash
             }
         })
     }
 
-    fn digest(&self) -> [u8; 32] {
+    fn compute_digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for part in [self.network.as_str(), self.container.as_str(), self.ifname.as_str()] {
             hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
@@ -172,8 +177,12 @@ thread_local! {
 
 /// The first `digits` hex digits of `bytes`.
 pub fn hex(bytes: &[u8], digits: usize) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
-    bytes.iter().flat_map(|byte| [byte >> 4, *byte]).take(digits).map(digit).collect()
+    let mut text = String::with_capacity(digits);
+    for at in 0..digits.min(bytes.len() * 2) {
+        let half = if at % 2 == 0 { bytes[at / 2] >> 4 } else { bytes[at / 2] & 15 };
+        text.push(char::from(b"0123456789abcdef"[usize::from(half)]));
+    }
+    text
 }
 
 /// `CNI_NETNS` to the letter: results carry it as `sandbox` unchanged.

@@ -210,10 +210,10 @@ pub enum NetnsKind {
     Other,
 }
 
-/// Compares device and inode, which identify a namespace (namespaces(7)).
+/// Compares device and inode, which identify a namespace (namespaces(7)). The plugin's own is that of its first thread.
 pub fn netns_kind(netns: &NetnsPath) -> NetnsKind {
     let identity = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
-    match (identity(netns.as_ref()), identity(Path::new("/proc/thread-self/ns/net"))) {
+    match (identity(netns.as_ref()), identity(Path::new("/proc/self/ns/net"))) {
         (Err(_), _) => NetnsKind::Absent,
         (Ok(netns), Ok(own)) if netns == own => NetnsKind::Own,
         (Ok(_), _) => NetnsKind::Other,

@@ -1,6 +1,6 @@
 //! The address plugin that a configuration names in `ipam.type`: run in this process when it is ours, else called.
 
-use std::{env, path::Path};
+use std::{env, ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use cni::{
     decode::field,
@@ -11,6 +11,7 @@ use cni::{
     result::AddResult,
     run::Plugin,
 };
+use rustix::param::linux_execfn;
 use serde_json::Value;
 
 use crate::{host_local::HostLocal, static_::Static, store::lease::LeaseError};
@@ -38,7 +39,7 @@ impl Ipam {
             Static::NAME => Self::Static,
             _ => return Ok(Some(Self::External(delegate))),
         };
-        let ours = env::current_exe().is_ok_and(|program| are_neighbours(delegate.binary(), &program));
+        let ours = is_beside_us(delegate.binary());
         Ok(Some(if ours { built_in } else { Self::External(delegate) }))
     }
 
@@ -119,12 +120,28 @@ fn type_name(request: &Request) -> Result<Option<&str>, Error> {
     }
 }
 
+/// Whether `binary` is in the directory of the running program.
+fn is_beside_us(binary: &Path) -> bool {
+    // The usual case, a runtime that calls us by the path that it gives us: a third of what a look into /proc costs.
+    let started_as = Path::new(OsStr::from_bytes(linux_execfn().to_bytes()));
+    started_as.is_absolute() && are_plain_neighbours(binary, started_as)
+        || env::current_exe().is_ok_and(|program| are_neighbours(binary, &program))
+}
+
 /// Whether two programs are in one directory. `program` has no symbolic link in it, as /proc/self/exe.
 fn are_neighbours(binary: &Path, program: &Path) -> bool {
     // The usual case costs one look, not one at every directory on the way.
-    let is_link = || binary.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
-    binary.parent() == program.parent() && !is_link()
+    binary.parent() == program.parent() && !is_link(binary)
         || binary.canonicalize().is_ok_and(|binary| binary.parent() == program.parent())
+}
+
+/// Whether two programs are, as their paths stand, files of one directory.
+fn are_plain_neighbours(binary: &Path, program: &Path) -> bool {
+    binary.parent() == program.parent() && !is_link(binary) && !is_link(program)
+}
+
+fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().map_or(true, |metadata| metadata.is_symlink())
 }
 
 #[cfg(test)]

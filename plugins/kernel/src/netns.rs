@@ -17,6 +17,7 @@ use nix::{
         stat::fstat,
         statfs::{NSFS_MAGIC, fstatfs},
     },
+    unistd::{getpid, gettid},
 };
 
 use crate::error::{Error, Result};
@@ -89,7 +90,7 @@ impl Netns {
 
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self, OpenError> {
-        Self::open(CURRENT)
+        Self::open(current())
     }
 
     fn from_file(file: File, name: String) -> Result<Self, OpenError> {
@@ -136,7 +137,7 @@ impl Netns {
     /// As [`Netns::run`] for what is over in an instant and can't fail to end, such as opening a socket or writing a sysctl:
     /// on the calling thread itself, which goes and comes back. Costs two microseconds.
     pub fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let home = File::open(CURRENT)
+        let home = File::open(current())
             .map_err(|err| Error::new("open the network namespace of this process", err))?;
         // Whoever would not be let back in, as in a user namespace that does not own this one, must not leave.
         if enter(&home).is_err() {
@@ -215,6 +216,11 @@ impl From<OpenError> for io::Error {
     }
 }
 
-const CURRENT: &str = "/proc/thread-self/ns/net";
+/// The file of the calling thread's namespace. For a process's first thread by the shorter way, which a plugin's few
+/// milliseconds notice: each step of a path into /proc is made on demand.
+fn current() -> &'static str {
+    if gettid() == getpid() { "/proc/self/ns/net" } else { "/proc/thread-self/ns/net" }
+}
+
 /// Enough for a netlink exchange; less to map than the 2 MiB of std.
 const STACK: usize = 256 * 1024;

@@ -58,3 +58,22 @@ fn neighbours() {
         assert_eq!(are_neighbours(&root.join(binary).join("host-local"), &bridge), expected, "{binary}");
     }
 }
+
+#[test]
+fn plain_neighbours_are_no_links() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for name in ["bridge", "host-local"] {
+        fs::write(path(name), "").unwrap();
+        symlink(path(name), path(&format!("{name}-link"))).unwrap();
+    }
+    for (binary, program, expected) in [
+        ("host-local", "bridge", true),
+        ("host-local-link", "bridge", false),
+        ("host-local", "bridge-link", false),
+        ("host-local", "no-such", false),
+    ] {
+        assert_eq!(are_plain_neighbours(&path(binary), &path(program)), expected, "{binary} {program}");
+    }
+    assert!(!are_plain_neighbours(&path("host-local"), &path("../bridge")));
+}

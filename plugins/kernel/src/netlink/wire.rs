@@ -97,7 +97,7 @@ impl Incoming<'_> {
 /// left for the decoder to refuse.
 fn essential(link: &[u8]) -> Cow<'_, [u8]> {
     let Some((header, attributes)) = link.split_at_checked(LINK_HEADER) else { return Cow::Borrowed(link) };
-    let mut kept = Vec::with_capacity(link.len());
+    let mut kept = Vec::with_capacity(KEPT);
     kept.extend_from_slice(header);
     let sound = each(attributes, |kind, attribute| match kind {
         LINKINFO => nest(&mut kept, attribute, info),
@@ -175,6 +175,8 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const AF_UNSPEC: u8 = 0;
+/// Bytes of a usual link that stay of some 1,500.
+const KEPT: usize = 512;
 /// `struct ifinfomsg`
 const LINK_HEADER: usize = 16;
 const NLA_HEADER: usize = 4;
