@@ -4,7 +4,8 @@
 //! `floor SCRIPT NETNS LEASE CONTENT`: NETNS `-` for none; an empty CONTENT removes the lease file.
 //! A script is a row of parts: where (1 byte: 0 the host's rtnetlink, 1 the container's, 2 nftables; and 4 added for a
 //! question, which may be answered by "there is none"), the length (4 bytes, little end first), and the messages. A part has
-//! one answer, unless something in it fails; that to a dump goes on to its end.
+//! one answer, unless something in it fails; that to a dump goes on to its end. Where 3 is said, it is files under /proc/sys
+//! that are set to 1 in the container, a line each.
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -17,6 +18,7 @@ use nix::sched::{CloneFlags, setns};
 
 /// The descriptor that scripts name the container's namespace by: the first that is free in a new process.
 const NETNS_FD: i32 = 3;
+const SYSCTLS: u8 = 3;
 const QUESTION: u8 = 4;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -49,6 +51,11 @@ fn run() -> io::Result<()> {
     let mut rest = script.as_slice();
     while let [place, a, b, c, d, tail @ ..] = rest {
         let (messages, tail) = tail.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
+        if *place == SYSCTLS {
+            set_sysctls(netns.as_ref(), messages)?;
+            rest = tail;
+            continue;
+        }
         let (place, is_question) = (place % QUESTION, place / QUESTION == 1);
         let socket = match &mut sockets[usize::from(place)] {
             Some(socket) => socket,
@@ -66,16 +73,25 @@ fn run() -> io::Result<()> {
 fn open(place: u8, netns: Option<&File>) -> io::Result<Socket> {
     match (place, netns) {
         (0, _) => connect(NETLINK_ROUTE),
-        (1, Some(netns)) => {
-            let own = File::open("/proc/self/ns/net")?;
-            enter(netns)?;
-            let socket = connect(NETLINK_ROUTE);
-            enter(&own)?;
-            socket
-        }
+        (1, Some(netns)) => inside(netns, || connect(NETLINK_ROUTE)),
         (2, _) => connect(NETLINK_NETFILTER),
         _ => Err(io::Error::other("no such place")),
     }
+}
+
+fn set_sysctls(netns: Option<&File>, files: &[u8]) -> io::Result<()> {
+    let netns = netns.ok_or_else(|| io::Error::other("no namespace"))?;
+    let files = std::str::from_utf8(files).map_err(io::Error::other)?;
+    inside(netns, || files.lines().try_for_each(|file| fs::write(file, "1")))
+}
+
+/// Goes there and comes back.
+fn inside<T>(netns: &File, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = File::open("/proc/self/ns/net")?;
+    enter(netns)?;
+    let done = work();
+    enter(&own)?;
+    done
 }
 
 fn connect(protocol: isize) -> io::Result<Socket> {

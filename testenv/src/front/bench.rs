@@ -160,6 +160,7 @@ fn measure(
             eprintln!("testenv: {}", report::title(*case));
             measured.extend(compare(&mut contenders, *case, budget)?);
         }
+        contenders.into_iter().try_for_each(Contender::leave)?;
     }
     Ok(measured)
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use testenv::ns::Ns;
 
@@ -24,6 +24,8 @@ pub(in crate::front) enum Who {
 pub(super) struct Contender {
     who: Who,
     slots: Vec<Slot>,
+    /// The result of the attachment that stays beside.
+    beside: Option<Value>,
 }
 
 /// One attachment that is made and removed again and again.
@@ -75,11 +77,27 @@ impl Contender {
             _ => containers.map(|(slot, ns)| plugins_slot(subject, programs, network, slot, ns)).collect(),
         };
         let slots = slots?;
-        if let (true, Some(Slot { add, .. })) = (subject.beside, slots.get(MANY + who as usize)) {
+        let mut contender = Self { who, slots, beside: None };
+        if let (true, Some(Slot { add, .. })) = (subject.beside, contender.stays()) {
             let attached = pass_on(add, add[0].command(None)?)?;
-            attached.with_context(|| format!("{who:?}: attach the other: {}", said(&slots)))?;
+            let failed = || format!("{who:?}: attach the other: {}", said(&contender.slots));
+            contender.beside = Some(attached.with_context(failed)?);
         }
-        Ok(Some(Self { who, slots }))
+        Ok(Some(contender))
+    }
+
+    /// What stays beside is in a container of its own.
+    fn stays(&self) -> Option<&Slot> {
+        self.slots.get(MANY + self.who as usize)
+    }
+
+    /// Takes away what stayed beside.
+    pub(super) fn leave(self) -> anyhow::Result<()> {
+        if let (Some(result), Some(Slot { del, .. })) = (&self.beside, self.stays()) {
+            let dels = del.iter().map(|one| one.command(Some(result))).collect::<anyhow::Result<_>>()?;
+            ensure!(run_each(dels)?, "{:?}: detach the other: {}", self.who, said(&self.slots));
+        }
+        Ok(())
     }
 
     pub(super) fn who(&self) -> Who {

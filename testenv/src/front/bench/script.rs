@@ -7,6 +7,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
+const SYSCTLS: u8 = 3;
 /// Added to the place by whoever asks.
 const QUESTION: u8 = 4;
 /// What `floor` opens the container's namespace as.
@@ -23,6 +24,12 @@ pub(super) enum Place {
 /// One part of a script: messages that go out in one call, of which the last is answered, and every one that fails.
 pub(super) fn part(place: Place, messages: &[(RouteNetlinkMessage, u16)]) -> Vec<u8> {
     framed(place as u8, &serialized(messages))
+}
+
+/// Settings under /proc/sys that are set to 1 in the container.
+pub(super) fn sysctls(paths: &[&str]) -> Vec<u8> {
+    let files: String = paths.iter().map(|path| format!("/proc/sys/{path}\n")).collect();
+    framed(SYSCTLS, files.as_bytes())
 }
 
 /// A question that may be answered by "there is none".

@@ -34,7 +34,7 @@ pub(super) struct Subject {
     pub(super) programs: &'static [(&'static str, &'static str)],
     /// Makes what must be there before the first ADD.
     pub(super) prepare: fn(&Network<'_>) -> anyhow::Result<()>,
-    /// Another attachment stays there throughout, so that none is the network's first or last: for one at a time.
+    /// Another attachment stays there throughout, so that none is the network's first or last, as the floor is prepared.
     pub(super) beside: bool,
     /// The configurations of an attachment's plugins, in the order of ADD, without name and version.
     pub(super) chain: fn(&Network<'_>, usize) -> anyhow::Result<Vec<Value>>,

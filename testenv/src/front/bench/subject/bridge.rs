@@ -23,7 +23,7 @@ pub(super) const PLAIN: Subject = Subject {
     title: "bridge",
     programs: PROGRAMS,
     prepare: nothing,
-    beside: false,
+    beside: true,
     chain: |network, _| Ok(vec![conf(network, false)]),
     floor: Some(Floor { prepare: prepare_bridge, scripts: |network, slot| scripts(network, slot, false) }),
     cases: &[(0, &[1, MANY]), (MANY_LEASES, &[1, MANY])],

@@ -63,6 +63,13 @@ pub(super) fn change(index: u32, attribute: LinkAttribute) -> LinkMessageBuilder
     LinkUnspec::new_with_index(index).append_extra_attribute(attribute)
 }
 
+/// The container's end keeps its IPv6 addresses when it goes down, and announces them: as the reference has it too, by the files
+/// that are the only way to say so.
+pub(super) fn prepare_v6() -> Vec<u8> {
+    let conf = "net/ipv6/conf/eth0";
+    script::sysctls(&[&format!("{conf}/keep_addr_on_down"), &format!("{conf}/ndisc_notify")])
+}
+
 /// The kernel announces the addresses of a link whose MAC address is set.
 pub(super) fn announce(index: u32, mac: [u8; 6]) -> Vec<u8> {
     let again = change(index, LinkAttribute::Address(mac.to_vec())).build();

@@ -13,7 +13,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     title: "macvlan, both families",
     programs: &[("macvlan", "macvlan"), ("ipam", "host-local")],
     prepare: dual::wire,
-    beside: false,
+    beside: true,
     chain: |network, _| {
         Ok(vec![json!({ "type": "macvlan", "master": network.name, "ipam": dual::ipam(network) })])
     },
@@ -40,6 +40,7 @@ fn scripts(network: &Network<'_>, slot: usize) -> anyhow::Result<Scripts> {
         questions::link_named(Place::Host, &network.name),
         script::part(Place::Host, &[(NewLink(born), EXCLUSIVE)]),
         questions::link_named(Place::Container, "eth0"),
+        dual::prepare_v6(),
         script::part(Place::Container, &inside.concat()),
         dual::announce(INSIDE, mac),
     ];
