@@ -81,7 +81,7 @@ mod tests {
         check(&place("host", "/proc/7/task/8/ns/net"), "ip neigh", "ip neigh");
         check(&place("web", "/run/netns/blue"), "ip -d addr", "ip -n blue -d addr");
         check(&place("web", "/run/netns/blue"), "ping -c 1 a", "ip netns exec blue ping -c 1 a");
-        check(&place("web", "/proc/7/ns/net"), "ip addr", "nsenter --net=/proc/7/ns/net ip addr");
+        check(&place("web", "/proc/7/ns/net"), "ip addr", "nsenter '--net=/proc/7/ns/net' ip addr");
 
         let peer: Peer = "n2=ssh root@n2 netctl agent --stdio".parse().unwrap();
         assert_eq!(on(Some(&peer), &words("ip neigh")), "ssh root@n2 ip neigh");
