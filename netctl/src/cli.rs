@@ -1,6 +1,6 @@
 //! The command line: what every verb understands, and the verbs.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -8,12 +8,12 @@ use crate::{
     agent::node::Peer,
     exit::{Exit, Failure},
     facts::engines,
-    output::Wanted,
+    output::{Layout, Wanted},
     paths::Paths,
     term::{Color, Style},
     verb::{
-        self, agent, bench, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, mesh, nat,
-        network, overlay, ps, repair, report, shell, status, tables, top, trace,
+        self, agent, bench, capture, config, doctor, drops, exec, explain, graph, inspect, ipam, look, mesh,
+        nat, network, overlay, ps, repair, report, shell, status, tables, top, trace,
     },
 };
 
@@ -46,6 +46,18 @@ pub struct Global {
     /// Format of the reply
     #[arg(short, long, global = true, value_name = "FORMAT", value_enum, default_value_t = Wanted::Table)]
     pub output: Wanted,
+    /// The same as -o json
+    #[arg(long, global = true, conflicts_with = "output")]
+    pub json: bool,
+    /// Of a table, only these columns
+    #[arg(long, global = true, value_name = "COLUMN", value_delimiter = ',')]
+    pub columns: Vec<String>,
+    /// Of a table, no header
+    #[arg(long, global = true)]
+    pub no_headers: bool,
+    /// Of the verbs that only look: look again and again, and show what changes; with -o json as lines of what came and what went
+    #[arg(long, global = true, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2", value_parser = pause)]
+    pub watch: Option<f64>,
     /// When to colour
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -121,11 +133,17 @@ pub enum Verb {
     Man(shell::Man),
 }
 
+fn pause(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|err| format!("{err}"))?;
+    if (0.05..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("not within 0.05 and 3600".to_owned()) }
+}
+
 impl Cli {
     /// Does what the command line says.
     pub fn run(self) -> Result<Exit, Failure> {
         let Self { global, verb } = self;
-        let (format, drawing) = global.output.parts();
+        let wanted = if global.json { Wanted::Json } else { global.output };
+        let (format, drawing) = wanted.parts();
         if drawing.is_some() && !matches!(verb, Verb::Graph(_)) {
             return Err(Failure::Usage("only `netctl graph` draws pictures".to_owned()));
         }
@@ -137,25 +155,23 @@ impl Cli {
         paths.engines.retain(|engine| global.runtime.covers(engine));
         let context = verb::Context {
             paths,
-            format,
+            layout: Layout { columns: global.columns, headers: !global.no_headers, ..Layout::new(format) },
             drawing,
             style: Style::of_stderr(global.color, global.ascii, variable),
             quiet: global.quiet,
             show_commands: global.show_commands,
             node: global.node,
             peers: global.peers,
+            watch: global.watch.map(Duration::from_secs_f64),
+            words: env::args().collect(),
         };
+        if context.watch.is_some() && !look::is_look(&verb) {
+            return Err(Failure::Usage("--watch: this verb does more than look".to_owned()));
+        }
         match verb {
-            Verb::Ps(ps) => ps::run(&ps, &context),
-            Verb::Network(network) => network::run(&network, &context),
             Verb::Overlay(overlay) => overlay::run(&overlay, &context),
-            Verb::Inspect(inspect) => inspect::run(&inspect, &context),
-            Verb::Status(status) => status::run(&status, &context),
-            Verb::Neigh(neigh) => tables::neigh(&neigh, &context),
-            Verb::Fdb(fdb) => tables::fdb(&fdb, &context),
-            Verb::Flows(flows) => tables::flows(&flows, &context),
-            Verb::Nat(nat) => nat::run(&nat, &context),
             Verb::Graph(graph) => graph::run(&graph, &context),
+            Verb::Ipam(_) | Verb::Config(_) if look::is_look(&verb) => look::run(&verb, &context),
             Verb::Ipam(ipam) => ipam::run(&ipam, &context),
             Verb::Doctor(doctor) => doctor::run(&doctor, &context),
             Verb::Explain(explain) => explain::run(&explain, &context),
@@ -171,6 +187,8 @@ impl Cli {
             Verb::Drops(drops) => drops::run(&drops, &context),
             Verb::Capture(capture) => capture::run(capture, &context),
             Verb::Agent(agent) => agent::run(&agent, &context),
+            Verb::Ps(_) | Verb::Network(_) | Verb::Inspect(_) | Verb::Status(_) => look::run(&verb, &context),
+            Verb::Neigh(_) | Verb::Fdb(_) | Verb::Flows(_) | Verb::Nat(_) => look::run(&verb, &context),
             Verb::Completion(completion) => Ok(shell::completion(&completion)),
             Verb::Man(man) => shell::man(&man),
         }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// The exit status. SIGINT's 130 is the shell's doing.
+/// The exit status. Where no key is read, SIGINT's 130 is the shell's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// 0: all is well.
@@ -15,6 +15,19 @@ pub enum Exit {
     CouldNotRun,
     /// 4: nothing was found, but some checks could not be made.
     Partial,
+    /// 130: the user ended it, as a shell says of SIGINT.
+    Interrupted,
+}
+
+impl Exit {
+    /// Of two looks together: what was found counts more than what was not looked at.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Finding, _) | (_, Self::Finding) => Self::Finding,
+            (Self::Fine, other) => other,
+            (this, _) => this,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -25,6 +38,7 @@ impl From<Exit> for ExitCode {
             Exit::Usage => 2,
             Exit::CouldNotRun => 3,
             Exit::Partial => 4,
+            Exit::Interrupted => 130,
         })
     }
 }

@@ -24,6 +24,7 @@ pub mod paths;
 pub mod progress;
 pub mod reach;
 pub mod repair;
+pub mod report;
 pub mod runtime;
 pub mod target;
 pub mod term;

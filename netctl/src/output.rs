@@ -4,6 +4,8 @@ use std::io::{Write, stdout};
 
 use serde_json::{Value, json};
 
+use crate::exit::Failure;
+
 /// `-o` as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Wanted {
@@ -12,6 +14,7 @@ pub enum Wanted {
     Json,
     Yaml,
     Name,
+    Csv,
     /// Of `graph` only, as are the next three
     Svg,
     Html,
@@ -37,6 +40,7 @@ impl Wanted {
             Self::Json => (Format::Json, None),
             Self::Yaml => (Format::Yaml, None),
             Self::Name => (Format::Name, None),
+            Self::Csv => (Format::Csv, None),
             Self::Svg => (Format::Table, Some(Drawing::Svg)),
             Self::Html => (Format::Table, Some(Drawing::Html)),
             Self::Dot => (Format::Table, Some(Drawing::Dot)),
@@ -53,6 +57,7 @@ pub enum Format {
     Json,
     Yaml,
     Name,
+    Csv,
 }
 
 /// Writes to standard output. A reader who has gone away is no error.
@@ -72,6 +77,7 @@ pub struct Reply {
     pub items: Vec<Value>,
     /// What a script feeds to the next call, one for each item.
     pub names: Vec<String>,
+    /// Without columns where there is no table: people then get YAML.
     pub table: Table,
 }
 
@@ -84,35 +90,71 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
+/// How a reply is laid out.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub format: Format,
+    /// Of a table, these columns in this order; all that the format has if there are none.
+    pub columns: Vec<String>,
+    pub headers: bool,
+    /// Of which node each row is, where there are several.
+    pub nodes: Option<Vec<String>>,
+}
+
+impl Layout {
+    pub fn new(format: Format) -> Self {
+        Self { format, columns: Vec::new(), headers: true, nodes: None }
+    }
+}
+
 impl Reply {
-    pub fn write(&self, format: Format) {
-        write(&self.text(format));
+    /// A layout that it does not have is the user's mistake.
+    pub fn write(&self, layout: &Layout) -> Result<(), Failure> {
+        write(&self.text(layout).map_err(Failure::Usage)?);
+        Ok(())
     }
 
-    pub fn text(&self, format: Format) -> String {
+    /// Says which column there is not.
+    pub fn text(&self, layout: &Layout) -> Result<String, String> {
         let document = || document(self.kind, self.items.clone());
-        match format {
+        let is_table = !self.table.columns.is_empty();
+        Ok(match layout.format {
             Format::Json => format!("{}\n", document()),
             Format::Yaml => yaml(&document()),
             Format::Name => self.names.iter().map(|name| format!("{name}\n")).collect(),
-            Format::Table => self.table.text(self.table.columns.len()),
-            Format::Wide => self.table.text(usize::MAX),
-        }
+            Format::Csv if !is_table => return Err("-o csv: this is no table".to_owned()),
+            Format::Table | Format::Wide if !is_table => yaml(&document()),
+            Format::Table | Format::Wide => aligned(&self.table.lines(layout)?),
+            Format::Csv => csv(&self.table.lines(layout)?),
+        })
     }
 }
 
 /// Lines with columns as wide as their widest cell; for a table whose columns depend on what it shows.
 pub fn columns(header: &[String], rows: &[Vec<String>]) -> String {
-    aligned(&[header].into_iter().chain(rows.iter().map(Vec::as_slice)).collect::<Vec<_>>(), header.len())
+    let lines: Vec<_> = [header.to_vec()].into_iter().chain(rows.iter().cloned()).collect();
+    aligned(&lines)
 }
 
-fn aligned(lines: &[&[String]], shown: usize) -> String {
+/// As RFC 4180 has it, with line ends of Unix.
+pub fn csv(lines: &[Vec<String>]) -> String {
+    let cell = |text: &String| match text.contains([',', '"', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.clone(),
+    };
+    let line = |cells: &Vec<String>| format!("{}\n", cells.iter().map(cell).collect::<Vec<_>>().join(","));
+    lines.iter().map(line).collect()
+}
+
+/// An empty cell is `-`.
+fn aligned(lines: &[Vec<String>]) -> String {
     let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let width = |column: usize| {
         let widths = lines.iter().filter_map(|line| Some(cell(line.get(column)?).chars().count()));
         widths.max().unwrap_or_default()
     };
-    let widths: Vec<_> = (0..shown).map(width).collect();
+    let count = lines.iter().map(Vec::len).max().unwrap_or_default();
+    let widths: Vec<_> = (0..count).map(width).collect();
     let mut text = String::new();
     for line in lines {
         let cells = line.iter().zip(&widths).map(|(text, &width)| format!("{:width$}", cell(text)));
@@ -123,12 +165,35 @@ fn aligned(lines: &[&[String]], shown: usize) -> String {
 }
 
 impl Table {
-    /// The first `shown` columns, each as wide as its widest cell. An empty cell is `-`.
-    fn text(&self, shown: usize) -> String {
-        let header: Vec<String> = self.columns.iter().chain(self.wide).map(|&name| name.to_owned()).collect();
-        let lines: Vec<&[String]> =
-            [header.as_slice()].into_iter().chain(self.rows.iter().map(Vec::as_slice)).collect();
-        aligned(&lines, header.len().min(shown))
+    /// The header, unless it is not wanted, and the rows, with the columns that are.
+    fn lines(&self, layout: &Layout) -> Result<Vec<Vec<String>>, String> {
+        let nodes = layout.nodes.as_deref().filter(|_| self.columns[0] != NODE);
+        let added = nodes.map(|_| NODE);
+        let all: Vec<_> = added.iter().chain(self.columns).chain(self.wide).copied().collect();
+        let shown = match layout.format {
+            Format::Table => all.len() - self.wide.len(),
+            _ => all.len(),
+        };
+        let wanted: Vec<usize> = match &layout.columns[..] {
+            [] => (0..shown).collect(),
+            named => {
+                let place = |name: &String| {
+                    let found = all.iter().position(|it| it.eq_ignore_ascii_case(name));
+                    found.ok_or_else(|| format!("--columns: no {name:?}; there are {}", all.join(",")))
+                };
+                named.iter().map(place).collect::<Result<_, _>>()?
+            }
+        };
+        let header = layout.headers.then(|| all.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+        let named = |(nth, row): (usize, &Vec<String>)| {
+            let node = nodes.map(|nodes| nodes.get(nth).cloned().unwrap_or_default());
+            node.into_iter().chain(row.iter().cloned()).collect()
+        };
+        let lines = header.into_iter().chain(self.rows.iter().enumerate().map(named));
+        let picked = |line: Vec<String>| {
+            wanted.iter().map(|&nth| line.get(nth).cloned().unwrap_or_default()).collect()
+        };
+        Ok(lines.map(picked).collect())
     }
 }
 
@@ -180,11 +245,36 @@ fn append_nested(text: &mut String, value: &Value, depth: usize) {
     }
 }
 
-const API_VERSION: &str = "netctl/v1";
+pub const API_VERSION: &str = "netctl/v1";
+const NODE: &str = "NODE";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn table(layout: &Layout) -> Result<String, String> {
+        let rows = vec![vec!["a, b".to_owned(), String::new(), "c\"d".to_owned()]];
+        let table = Table { columns: &["ONE", "TWO"], wide: &["THREE"], rows };
+        Reply { kind: "Things", items: Vec::new(), names: Vec::new(), table }.text(layout)
+    }
+
+    #[test]
+    fn tables() {
+        #[track_caller]
+        fn check(format: Format, columns: &[&str], headers: bool, expected: &str) {
+            let columns = columns.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(table(&Layout { format, columns, headers, nodes: None }).as_deref(), Ok(expected));
+        }
+        check(Format::Table, &[], true, "ONE   TWO\na, b  -\n");
+        check(Format::Wide, &[], true, "ONE   TWO  THREE\na, b  -    c\"d\n");
+        check(Format::Table, &["three", "ONE"], false, "c\"d  a, b\n");
+        check(Format::Csv, &[], true, "ONE,TWO,THREE\n\"a, b\",,\"c\"\"d\"\n");
+        check(Format::Csv, &["TWO"], false, "\n");
+        let layout = Layout { nodes: Some(vec!["n2".to_owned()]), ..Layout::new(Format::Table) };
+        assert_eq!(table(&layout).as_deref(), Ok("NODE  ONE   TWO\nn2    a, b  -\n"));
+        let layout = Layout { columns: vec!["four".to_owned()], ..Layout::new(Format::Table) };
+        assert!(table(&layout).unwrap_err().contains("ONE,TWO,THREE"));
+    }
 
     #[test]
     fn documents() {

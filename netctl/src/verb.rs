@@ -3,13 +3,14 @@
 use std::{
     io::{Write, stderr},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
     agent::{known::Known, node::Peer, place::Containers},
     exit::Failure,
     facts::Facts,
-    output::{Drawing, Format},
+    output::{Drawing, Format, Layout, Reply},
     paths::Paths,
     term::Style,
 };
@@ -25,6 +26,7 @@ pub mod explain;
 pub mod graph;
 pub mod inspect;
 pub mod ipam;
+pub mod look;
 pub mod mesh;
 pub mod nat;
 pub mod network;
@@ -42,7 +44,7 @@ pub mod trace;
 #[derive(Debug, Clone)]
 pub struct Context {
     pub paths: Paths,
-    pub format: Format,
+    pub layout: Layout,
     /// Only of pictures.
     pub drawing: Option<Drawing>,
     /// Of standard error.
@@ -52,9 +54,34 @@ pub struct Context {
     /// What to call this node; its host name if not given.
     pub node: Option<String>,
     pub peers: Vec<Peer>,
+    /// How long to wait before the next look, where there is one.
+    pub watch: Option<Duration>,
+    /// The command line, for peers.
+    pub words: Vec<String>,
 }
 
 impl Context {
+    /// Of who answers for this node and prints nothing.
+    pub fn of_agent(node: String, paths: Paths) -> Self {
+        Self {
+            paths,
+            layout: Layout::new(Format::Json),
+            drawing: None,
+            style: Style { color: false, ascii: false },
+            quiet: true,
+            show_commands: false,
+            node: Some(node),
+            peers: Vec::new(),
+            watch: None,
+            words: Vec::new(),
+        }
+    }
+
+    /// Writes a reply as it was asked for.
+    pub fn write(&self, reply: &Reply) -> Result<(), Failure> {
+        reply.write(&self.layout)
+    }
+
     /// Everything there is to know of this node. What could not be looked at is said on standard error.
     pub fn facts(&self) -> Result<Facts, Failure> {
         let facts = Facts::gather(self.node.as_deref(), &self.paths)?;

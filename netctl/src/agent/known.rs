@@ -7,17 +7,25 @@ use std::{
 };
 
 use anyhow::bail;
+use serde_json::Value;
 
 use super::{
     place::{Containers, Place},
-    protocol::Examined,
+    protocol::{Examined, Looked},
 };
 use crate::{
     doctor::{self, Finding, Wire},
+    exit::Exit,
     facts::{Facts, tunnel::Report},
     graph::model::{Host, Told},
+    output::Reply,
     paths::Paths,
-    verb::ps::{self, Row},
+    report::{redact::redact, whole},
+    verb::{
+        Context,
+        look::{self, Sight},
+        ps::{self, Row},
+    },
 };
 
 /// The attachments of this node.
@@ -103,6 +111,22 @@ impl Containers for Known {
 
     fn attachments(&self) -> anyhow::Result<Vec<Row>> {
         Ok(ps::rows(&self.facts()?))
+    }
+
+    fn look(&self, node: &str, words: &[String]) -> anyhow::Result<Looked> {
+        let context = Context::of_agent(node.to_owned(), self.paths.clone());
+        let facts = Facts::gather(Some(node), &self.paths)?;
+        let Sight { reply, exit, unknown } = look::by_words(words, &facts, &context)?;
+        let (Reply { items, names, table, .. }, blind) = (reply, facts.blind);
+        let (well, unknown) = (exit == Exit::Fine, unknown.into_keys().collect());
+        Ok(Looked { items, names, rows: table.rows, well, unknown, blind })
+    }
+
+    fn report(&self) -> anyhow::Result<Value> {
+        let mut facts = self.facts()?;
+        facts.try_out();
+        // Secrets do not leave the node.
+        Ok(redact(whole(&facts)))
     }
 
     fn examine(&self) -> anyhow::Result<Examined> {

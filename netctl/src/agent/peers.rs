@@ -16,6 +16,11 @@ pub struct Asked {
 impl Asked {
     /// Starts the peers' agents and asks.
     pub fn new(peers: &[Peer], request: &Request) -> Self {
+        Self::each(peers, |_| request.clone())
+    }
+
+    /// As [`Self::new`], with a question for each by its name.
+    pub fn each(peers: &[Peer], request: impl Fn(&str) -> Request) -> Self {
         let (mut waiting, mut failed) = (Vec::new(), Vec::new());
         let mut started = Vec::new();
         for peer in peers {
@@ -31,7 +36,8 @@ impl Asked {
             }
         }
         for (mut node, greeting) in started {
-            match node.greet(greeting).and_then(|()| node.post(request.clone())) {
+            let request = request(&node.name);
+            match node.greet(greeting).and_then(|()| node.post(request)) {
                 Ok(posted) => waiting.push((node, posted)),
                 Err(err) => failed.push(format!("{}: {err:#}", node.name)),
             }

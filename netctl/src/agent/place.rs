@@ -22,8 +22,9 @@ use netlink_packet_route::{
     nsid::{NsidAttribute, NsidMessage},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::protocol::Examined;
+use super::protocol::{Examined, Looked};
 use crate::{graph::model::Told, verb::ps::Row};
 
 /// A network namespace of this node, by the name that people use and the path that opens it here.
@@ -53,6 +54,16 @@ pub trait Containers: Send + Sync {
 
     /// What is attached to networks here.
     fn attachments(&self) -> anyhow::Result<Vec<Row>> {
+        bail!("this agent knows no attachments")
+    }
+
+    /// What a verb that only looks says of this node, called `node`.
+    fn look(&self, _node: &str, _words: &[String]) -> anyhow::Result<Looked> {
+        bail!("this agent knows no attachments")
+    }
+
+    /// All that is to be known of this node, without its secrets.
+    fn report(&self) -> anyhow::Result<Value> {
         bail!("this agent knows no attachments")
     }
 

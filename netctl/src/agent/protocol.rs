@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Raised when an old agent would misunderstand.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A request with the number that its reply will have.
 #[derive(Debug, Serialize, Deserialize)]
@@ -52,6 +52,10 @@ pub enum Request {
     WatchDrops { places: Option<Vec<Place>>, foreign: Vec<u32> },
     /// What is attached to networks?
     Attachments,
+    /// What does a verb that only looks say of you, which the asker calls `node`? `words` are its command line.
+    Look { node: String, words: Vec<String> },
+    /// All that is to be known of you, for a ticket.
+    Report,
     /// What is wrong?
     Examine,
     /// What does a picture show of you?
@@ -142,6 +146,8 @@ pub enum Reply {
         limits: Vec<String>,
     },
     Attachments(Vec<Row>),
+    Looked(Looked),
+    Report(Box<serde_json::Value>),
     Examined(Box<Examined>),
     Told(Box<Told>),
     Reached(Vec<Reached>),
@@ -149,6 +155,20 @@ pub enum Reply {
         port: u16,
     },
     Measured(Measured),
+}
+
+/// What a verb says of a node, without what it says of all nodes alike.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Looked {
+    pub items: Vec<serde_json::Value>,
+    pub names: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+    /// All is as it should be.
+    pub well: bool,
+    /// Names in the words that mean nothing here.
+    pub unknown: Vec<String>,
+    /// What could not be looked at, and why.
+    pub blind: Vec<String>,
 }
 
 /// What is wrong on a node.

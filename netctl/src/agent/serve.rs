@@ -14,7 +14,7 @@ use anyhow::Context;
 use super::{
     nodes::host_name,
     place::{self, Containers, Place},
-    protocol::{Event, Message, Numbered, Reply, Request, SendProbes, VERSION},
+    protocol::{Event, Message, Numbered, Observe, Reply, Request, SendProbes, VERSION},
 };
 use crate::{
     capture::record::Recorder,
@@ -95,16 +95,7 @@ impl Session {
             Request::Locate { address, foreign } => {
                 nothing_more(found(place::locate(address, &*self.containers, &foreign))?)
             }
-            Request::Observe(order) => {
-                let mark = order.mark.parse()?;
-                let others = match order.neighbours {
-                    true => place::namespaces(&*self.containers, &order.foreign),
-                    false => self.containers.all(),
-                };
-                let (observer, limits) = Observer::open(mark, &order.places, &others, order.without_bpf);
-                let work: Work = Box::new(move |stop, emit| Ok(observer.run(stop, emit)?));
-                Ok((Reply::Started { limits }, Some(work)))
-            }
+            Request::Observe(order) => self.observe(&order),
             Request::Counters(places) => {
                 let read = |place: &Place| (place.name.clone(), counters::read(place));
                 nothing_more(Reply::Counters(places.iter().map(read).collect()))
@@ -120,6 +111,10 @@ impl Session {
                 started(Box::new(move |stop, emit| Ok(watch.run(stop, emit)?)))
             }
             Request::Attachments => nothing_more(Reply::Attachments(self.containers.attachments()?)),
+            Request::Look { node, words } => {
+                nothing_more(Reply::Looked(self.containers.look(&node, &words)?))
+            }
+            Request::Report => nothing_more(Reply::Report(Box::new(self.containers.report()?))),
             Request::Examine => nothing_more(Reply::Examined(Box::new(self.containers.examine()?))),
             Request::Draw => nothing_more(Reply::Told(Box::new(self.containers.draw()?))),
             Request::Reach { from, to } => {
@@ -143,6 +138,17 @@ impl Session {
                 started(Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?)))
             }
         }
+    }
+
+    fn observe(&self, order: &Observe) -> anyhow::Result<(Reply, Option<Work>)> {
+        let mark = order.mark.parse()?;
+        let others = match order.neighbours {
+            true => place::namespaces(&*self.containers, &order.foreign),
+            false => self.containers.all(),
+        };
+        let (observer, limits) = Observer::open(mark, &order.places, &others, order.without_bpf);
+        let work: Work = Box::new(move |stop, emit| Ok(observer.run(stop, emit)?));
+        Ok((Reply::Started { limits }, Some(work)))
     }
 
     fn start(&mut self, work: Work) {

@@ -96,8 +96,8 @@ pub fn tunnel(device: &str) -> Vec<String> {
 }
 
 /// The configuration files, for their syntax.
-pub fn syntax(facts: &Facts) -> Vec<String> {
-    facts.networks.iter().map(|network| quoted("jq .", &network.list.file.display().to_string())).collect()
+pub fn syntax<'a>(networks: impl IntoIterator<Item = &'a Network>) -> Vec<String> {
+    networks.into_iter().map(|network| quoted("jq .", &network.list.file.display().to_string())).collect()
 }
 
 fn shell(command: &str) -> String {

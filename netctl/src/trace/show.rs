@@ -122,13 +122,14 @@ pub fn table(report: &Report, style: Style) -> String {
 
 const HEAD: [&str; 6] = ["#", "node", "where", "event", "µs", "what"];
 
-fn rows(report: &Report) -> Vec<[String; 6]> {
+/// A line a hop, under a header; nothing where nothing was seen.
+pub fn rows(report: &Report) -> Vec<Vec<String>> {
     let outcome = &report.outcome;
     if outcome.hops.is_empty() {
         return Vec::new();
     }
     let start = outcome.hops.first().map_or(0, |hop| hop.sighting.time_ns);
-    let mut rows = vec![HEAD.map(ToOwned::to_owned)];
+    let mut rows = vec![HEAD.map(ToOwned::to_owned).to_vec()];
     let mut shown = String::new();
     let mut way = Direction::Request;
     for (index, Hop { sighting, note }) in outcome.hops.iter().enumerate() {
@@ -146,7 +147,7 @@ fn rows(report: &Report) -> Vec<[String; 6]> {
         what.extend(seen.reason.clone());
         what.extend(seen.function.clone().filter(|_| matches!(seen.at, At::Drop | At::End)));
         let device = if seen.device.is_empty() { "-" } else { &seen.device };
-        rows.push([
+        rows.push(vec![
             (index + 1).to_string(),
             report.evidence.nodes[sighting.node].clone(),
             format!("{}/{device}", seen.netns),

@@ -73,7 +73,11 @@ pub fn run(bench: &Bench, context: &Context) -> Result<Exit, Failure> {
         [bench.source.clone(), bench.destination.clone()].into_iter().chain(numbers.map(|it| it.to_string()));
     let columns = &["FROM", "TO", "TCP-1-MBIT", "TCP-8-MBIT", "P50-US", "P99-US", "CONN/S"];
     let table = Table { columns, wide: &[], rows: vec![cells.collect()] };
-    Reply { kind: "Throughput", items: vec![item], names: vec![bench.destination.clone()], table }
-        .write(context.format);
+    context.write(&Reply {
+        kind: "Throughput",
+        items: vec![item],
+        names: vec![bench.destination.clone()],
+        table,
+    })?;
     Ok(Exit::Fine)
 }

@@ -121,12 +121,26 @@ fn mend(
     done
 }
 
+/// As lists for spreadsheets have it.
+fn csv(facts: &Facts, findings: &[Finding]) -> String {
+    let head = ["code", "severity", "node", "netns", "device", "file", "message", "cause", "fix"];
+    let row = |found: &Finding| {
+        let json = found.json(&facts.node);
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let of_place = |key: &&str| ["node", "netns", "device", "file"].contains(key);
+        head.iter().map(|key| text(if of_place(key) { &json["where"][key] } else { &json[key] })).collect()
+    };
+    let head = head.map(|key| key.to_uppercase()).to_vec();
+    output::csv(&[head].into_iter().chain(findings.iter().map(row)).collect::<Vec<_>>())
+}
+
 pub(super) fn show(facts: &Facts, findings: &[Finding], context: &Context) {
     let document =
         || output::document("Findings", findings.iter().map(|found| found.json(&facts.node)).collect());
-    output::write(&match context.format {
+    output::write(&match context.layout.format {
         Format::Json => format!("{}\n", document()),
         Format::Yaml => output::yaml(&document()),
+        Format::Csv => csv(facts, findings),
         Format::Name => findings.iter().map(|found| format!("{}\n", found.code)).collect(),
         Format::Table | Format::Wide => text(facts, findings),
     });

@@ -65,7 +65,7 @@ pub fn run(drops: &Drops, context: &Context) -> Result<Exit, Failure> {
     for (node, posted) in nodes.all.iter_mut().zip(posted) {
         node.begun(posted)?;
     }
-    let mut stream = Stream { format: context.format, lines: 0 };
+    let mut stream = Stream { format: context.layout.format, lines: 0 };
     let seen = watch(drops, &nodes, &mut stream, context)?;
     Ok(if seen == 0 { Exit::Fine } else { Exit::Finding })
 }
@@ -141,6 +141,7 @@ impl Stream {
                     let value = serde_json::from_str(&json_line(&kind, count, now)).unwrap_or_default();
                     format!("---\n{}", output::yaml(&value).trim_end())
                 }
+                Format::Csv => csv_line(&kind, count, now, self.lines == 0),
                 Format::Name => kind.reason.clone(),
                 Format::Table | Format::Wide => self.row(&kind, count, now.as_secs()),
             };
@@ -166,6 +167,16 @@ impl Stream {
             _ => line,
         }
     }
+}
+
+fn csv_line(kind: &Kind, count: u64, now: Duration, is_first: bool) -> String {
+    let Kind { node, netns, device, reason, function, packet } = kind;
+    let time_ms = now.as_millis().to_string();
+    let head = ["TIME-MS", "NODE", "NETNS", "DEVICE", "COUNT", "REASON", "FUNCTION", "PACKET"];
+    let row =
+        [&time_ms, node, netns, device, &count.to_string(), reason, function, packet].map(String::clone);
+    let lines = is_first.then(|| head.map(str::to_owned).to_vec()).into_iter().chain([row.to_vec()]);
+    output::csv(&lines.collect::<Vec<_>>()).trim_end().to_owned()
 }
 
 fn json_line(kind: &Kind, count: u64, now: Duration) -> String {

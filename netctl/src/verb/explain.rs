@@ -26,7 +26,9 @@ pub fn run(explain: &Explain, context: &Context) -> Result<Exit, Failure> {
                 .ok_or_else(|| Failure::Usage(format!("no code {code:?}; `netctl explain` lists them")))?,
         ],
     };
-    if let (Some(_), [rule], Format::Table | Format::Wide) = (&explain.code, &rules[..], context.format) {
+    if let (Some(_), [rule], Format::Table | Format::Wide) =
+        (&explain.code, &rules[..], context.layout.format)
+    {
         let (who, what) = rule.remedy.words();
         write(&format!("{}: {}\n\n{}\n\nmended by {who}: {what}\n", rule.code, rule.summary, rule.text));
         return Ok(Exit::Fine);
@@ -45,6 +47,6 @@ pub fn run(explain: &Explain, context: &Context) -> Result<Exit, Failure> {
             rows: rules.iter().map(|rule| vec![rule.code.to_owned(), rule.summary.to_owned()]).collect(),
         },
     };
-    reply.write(context.format);
+    context.write(&reply)?;
     Ok(Exit::Fine)
 }

@@ -39,8 +39,8 @@ pub struct Graph {
 
 pub fn run(graph: &Graph, context: &Context) -> Result<Exit, Failure> {
     let hops = graph.trace.as_ref().map(hops).transpose()?.unwrap_or_default();
-    let picture = picture(context, hops)?;
-    output::write(&match (context.drawing, context.format) {
+    let (picture, exit) = picture(context, hops)?;
+    output::write(&match (context.drawing, context.layout.format) {
         (Some(Drawing::Html), _) => page::page(&picture),
         (Some(Drawing::Dot), _) => text::dot(&picture),
         (Some(Drawing::Mermaid), _) => text::mermaid(&picture),
@@ -50,25 +50,26 @@ pub fn run(graph: &Graph, context: &Context) -> Result<Exit, Failure> {
             let mut document = output::document("Graph", picture.hosts.iter().map(host).collect());
             document["findings"] = picture.findings.clone().into();
             match format {
+                Format::Csv => return Err(Failure::Usage("-o csv: this is no table".to_owned())),
                 Format::Yaml => output::yaml(&document),
                 Format::Name => picture.hosts.iter().map(|host| format!("{}\n", host.name)).collect(),
                 _ => format!("{document}\n"),
             }
         }
     });
-    Ok(Exit::Fine)
+    Ok(exit)
 }
 
 /// A picture with a packet's way in it, as the file's name ends: `.html`, else SVG.
 pub(super) fn write(file: &Path, hops: Vec<Value>, context: &Context) -> Result<(), Failure> {
-    let picture = picture(context, hops)?;
+    let (picture, _) = picture(context, hops)?;
     let is_page = file.extension().is_some_and(|it| it == "html");
     let text = if is_page { page::page(&picture) } else { svg::svg(&picture) };
     Ok(fs::write(file, text).with_context(|| format!("write {}", file.display()))?)
 }
 
 /// This node and its peers, as they are now. Nothing is sent to try anything.
-fn picture(context: &Context, hops: Vec<Value>) -> Result<Picture, Failure> {
+fn picture(context: &Context, hops: Vec<Value>) -> Result<(Picture, Exit), Failure> {
     let asked = Asked::new(&context.peers, &Request::Draw);
     let mut facts = context.facts()?;
     context.show_commands(|| commands::facts::everywhere(&facts, "ip -d addr"));
@@ -85,7 +86,8 @@ fn picture(context: &Context, hops: Vec<Value>) -> Result<Picture, Failure> {
     findings.extend(examine(&facts));
     doctor::sort(&mut findings);
     let findings = findings.iter().map(|found| found.json(&facts.node)).collect();
-    Ok(Picture { hosts, findings, hops })
+    let exit = if failed.is_empty() { Exit::Fine } else { Exit::Partial };
+    Ok((Picture { hosts, findings, hops }, exit))
 }
 
 fn hops(file: &PathBuf) -> Result<Vec<Value>, Failure> {

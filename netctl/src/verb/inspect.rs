@@ -1,5 +1,7 @@
 //! `netctl inspect`: everything about a container.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use kernel::link::Link;
 use serde_json::{Value, json};
@@ -7,10 +9,10 @@ use serde_json::{Value, json};
 use super::ps;
 use crate::{
     commands,
-    exit::{Exit, Failure},
+    exit::Failure,
     facts::{Facts, attachment::Attached, space},
-    output::{self, Format},
-    verb::Context,
+    output::{Reply, Table},
+    verb::{Context, look::Sight},
 };
 
 /// Shows everything about the attachments of a container: its links, addresses and routes, the host's end of each veth, the
@@ -18,31 +20,34 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Inspect {
-    /// A container's name, the start of its id, NETWORK/CONTAINER, an address, the host's end of a veth, netns:PATH|NAME
+    /// A container's name, the start of its id, NETWORK/CONTAINER, an address, the host's end of a veth, netns:PATH|NAME;
+    /// NODE/... on a peer
     #[arg(value_name = "SELECTOR", required = true)]
     selectors: Vec<String>,
 }
 
-pub fn run(inspect: &Inspect, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
-    let mut items = Vec::new();
+pub fn look(inspect: &Inspect, facts: &Facts, context: &Context) -> Result<Sight, Failure> {
+    let (mut items, mut names, mut unknown) = (Vec::new(), Vec::new(), BTreeMap::new());
     for selector in &inspect.selectors {
-        let found = select(&facts, selector)?;
-        let everything = |attached: &&Attached| commands::facts::everything(&facts, attached);
+        let found = select(facts, selector)?;
+        if found.is_empty() {
+            let why = format!("no container {selector:?}; `netctl ps` lists them");
+            unknown.insert(selector.clone(), why);
+            continue;
+        }
+        let everything = |attached: &&Attached| commands::facts::everything(facts, attached);
         context.show_commands(|| found.iter().flat_map(everything).collect());
-        items.extend(found.into_iter().map(|attached| detail(&facts, attached)));
+        items.extend(found.into_iter().map(|attached| detail(facts, attached)));
+        names.push(selector.clone());
     }
-    let document = output::document("Attachment", items);
-    output::write(&match context.format {
-        Format::Json => format!("{document}\n"),
-        Format::Name => inspect.selectors.iter().map(|name| format!("{name}\n")).collect(),
-        Format::Table | Format::Wide | Format::Yaml => output::yaml(&document),
-    });
-    Ok(Exit::Fine)
+    let reply = Reply { kind: "Attachment", items, names, table: Table::default() };
+    Ok(Sight { unknown, ..Sight::from(reply) })
 }
 
-/// The attachments of the one container that the selector means.
+/// The attachments of the one container that the selector means here; none if it means another node's.
 fn select<'a>(facts: &'a Facts, selector: &str) -> Result<Vec<&'a Attached>, Failure> {
+    let here = selector.strip_prefix(facts.node.as_str()).and_then(|rest| rest.strip_prefix('/'));
+    let selector = here.unwrap_or(selector);
     let exact = |it: &&Attached| is_named(facts, it, selector);
     let mut found: Vec<_> = facts.attachments.iter().filter(exact).collect();
     if found.is_empty() {
@@ -51,14 +56,12 @@ fn select<'a>(facts: &'a Facts, selector: &str) -> Result<Vec<&'a Attached>, Fai
         found = facts.attachments.iter().filter(starts).collect();
     }
     let mut labels: Vec<_> = found.iter().map(|it| it.key.container.as_str()).collect();
-    labels.dedup();
     labels.sort_unstable();
     labels.dedup();
-    match labels.len() {
-        0 => Err(Failure::Usage(format!("no container {selector:?}; `netctl ps` lists them"))),
-        1 => Ok(found),
-        _ => Err(Failure::Usage(format!("{selector:?} means several containers: {}", labels.join(", ")))),
+    if labels.len() > 1 {
+        return Err(Failure::Usage(format!("{selector:?} means several containers: {}", labels.join(", "))));
     }
+    Ok(found)
 }
 
 fn is_named(facts: &Facts, attached: &Attached, selector: &str) -> bool {

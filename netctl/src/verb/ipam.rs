@@ -1,11 +1,14 @@
 //! `netctl ipam`: host-local's books against the containers that there are.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::network::find;
+use super::network::{self, find};
 use crate::{
     commands,
     doctor::mend::apply::release,
@@ -15,7 +18,7 @@ use crate::{
         network::{Network, capacity},
     },
     output::{Reply, Table},
-    verb::Context,
+    verb::{Context, look::Sight},
 };
 
 /// Shows which addresses are leased and to whom, and gives leaked ones back.
@@ -54,23 +57,35 @@ enum Verb {
     },
 }
 
+impl Ipam {
+    pub fn is_look(&self) -> bool {
+        matches!(self.verb, Verb::Show { .. } | Verb::Check { .. })
+    }
+}
+
+/// What is leased; nothing of the verbs that give back.
+pub fn look(ipam: &Ipam, facts: &Facts, context: &Context) -> Option<Result<Sight, Failure>> {
+    let (Verb::Show { networks } | Verb::Check { networks }) = &ipam.verb else { return None };
+    let (networks, unknown) = match &networks[..] {
+        [] => (leasing(facts), BTreeMap::new()),
+        named => network::chosen(facts, named),
+    };
+    context.show_commands(|| networks.iter().filter_map(|it| commands::facts::leases(it)).collect());
+    let (reply, exit) = match &ipam.verb {
+        Verb::Show { .. } => (show(facts, &networks), Exit::Fine),
+        _ => {
+            let leases = leases(facts, &networks);
+            let is_leaked = leases.iter().any(|lease| lease.state == LEAKED);
+            (listed("Leases", &leases), if is_leaked { Exit::Finding } else { Exit::Fine })
+        }
+    };
+    Some(Ok(Sight { reply, exit, unknown }))
+}
+
 pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
     match &ipam.verb {
-        Verb::Show { networks } => {
-            let networks = chosen(&facts, networks)?;
-            context.show_commands(|| networks.iter().filter_map(|it| commands::facts::leases(it)).collect());
-            show(&facts, &networks).write(context.format);
-            Ok(Exit::Fine)
-        }
-        Verb::Check { networks } => {
-            let networks = chosen(&facts, networks)?;
-            context.show_commands(|| networks.iter().filter_map(|it| commands::facts::leases(it)).collect());
-            let leases = leases(&facts, &networks);
-            let is_leaked = leases.iter().any(|lease| lease.state == LEAKED);
-            listed("Leases", &leases).write(context.format);
-            Ok(if is_leaked { Exit::Finding } else { Exit::Fine })
-        }
+        Verb::Show { .. } | Verb::Check { .. } => Err(Failure::Usage("this only looks".to_owned())),
         Verb::Gc { networks, yes } => {
             let mut leases = leases(&facts, &chosen(&facts, networks)?);
             leases.retain(|lease| lease.state == LEAKED);
@@ -87,9 +102,13 @@ pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
 /// Those named, or all that lease.
 fn chosen<'a>(facts: &'a Facts, names: &[String]) -> Result<Vec<&'a Network>, Failure> {
     if names.is_empty() {
-        return Ok(facts.networks.iter().filter(|network| !network.sets().is_empty()).collect());
+        return Ok(leasing(facts));
     }
     names.iter().map(|name| find(facts, name)).collect()
+}
+
+fn leasing(facts: &Facts) -> Vec<&Network> {
+    facts.networks.iter().filter(|network| !network.sets().is_empty()).collect()
 }
 
 fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) -> Result<Exit, Failure> {
@@ -114,7 +133,7 @@ fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) ->
             (true, false) => Lease { state: "gone-before", ..lease },
         })
         .collect();
-    listed("Released", &leases).write(context.format);
+    context.write(&listed("Released", &leases))?;
     Ok(Exit::Fine)
 }
 

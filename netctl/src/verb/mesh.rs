@@ -62,23 +62,7 @@ pub fn probe(probe: &Probe, context: &Context) -> Result<Exit, Failure> {
     let ends = [(probe.source.clone(), probe.destination.clone())];
     let pairs: Vec<_> =
         ends.into_iter().zip(reached).map(|((from, to), reached)| Pair { from, to, reached }).collect();
-    let rows = pairs.iter().map(|pair| {
-        let Reached { to, rtt_us, path_mtu, error } = &pair.reached;
-        let text = |number: Option<String>| number.unwrap_or_default();
-        let state = if rtt_us.is_some() { "ok" } else { "no answer" };
-        let error = error.clone().unwrap_or_else(|| state.to_owned());
-        vec![
-            pair.from.clone(),
-            pair.to.clone(),
-            to.to_string(),
-            text(rtt_us.map(milliseconds)),
-            text(path_mtu.map(|mtu| mtu.to_string())),
-            error,
-        ]
-    });
-    let columns = &["FROM", "TO", "ADDRESS", "RTT-MS", "PATH-MTU", "STATE"];
-    let table = Table { columns, wide: &[], rows: rows.collect() };
-    Ok(finish(&pairs, table, context))
+    finish(&pairs, context)
 }
 
 pub fn mesh(mesh: &Mesh, context: &Context) -> Result<Exit, Failure> {
@@ -127,11 +111,11 @@ pub fn mesh(mesh: &Mesh, context: &Context) -> Result<Exit, Failure> {
     let names = ends.iter().map(|end| end.name.clone());
     let header: Vec<String> =
         ["from\\to".to_owned()].into_iter().chain(names).chain(["path-mtu".to_owned()]).collect();
-    if matches!(context.format, Format::Table | Format::Wide) {
+    if matches!(context.layout.format, Format::Table | Format::Wide) && context.layout.columns.is_empty() {
         crate::output::write(&crate::output::columns(&header, &rows));
         return Ok(exit(&pairs));
     }
-    Ok(finish(&pairs, Table::default(), context))
+    finish(&pairs, context)
 }
 
 /// A container, where it can be sent from and to.
@@ -173,15 +157,34 @@ fn reach(node: &mut Node, from: Option<PathBuf>, to: Vec<IpAddr>) -> anyhow::Res
     }
 }
 
-fn finish(pairs: &[Pair], table: Table, context: &Context) -> Exit {
+fn table(pairs: &[Pair]) -> Table {
+    let rows = pairs.iter().map(|pair| {
+        let Reached { to, rtt_us, path_mtu, error } = &pair.reached;
+        let text = |number: Option<String>| number.unwrap_or_default();
+        let state = if rtt_us.is_some() { "ok" } else { "no answer" };
+        let error = error.clone().unwrap_or_else(|| state.to_owned());
+        vec![
+            pair.from.clone(),
+            pair.to.clone(),
+            to.to_string(),
+            text(rtt_us.map(milliseconds)),
+            text(path_mtu.map(|mtu| mtu.to_string())),
+            error,
+        ]
+    });
+    let columns = &["FROM", "TO", "ADDRESS", "RTT-MS", "PATH-MTU", "STATE"];
+    Table { columns, wide: &[], rows: rows.collect() }
+}
+
+fn finish(pairs: &[Pair], context: &Context) -> Result<Exit, Failure> {
     let item = |Pair { from, to, reached }: &Pair| {
         let Reached { to: address, rtt_us, path_mtu, error } = reached;
         json!({"from": from, "to": to, "address": address, "rtt_us": rtt_us, "path_mtu": path_mtu, "error": error})
     };
     let names = pairs.iter().map(|pair| format!("{} {}", pair.from, pair.to)).collect();
-    Reply { kind: "Reachability", items: pairs.iter().map(item).collect(), names, table }
-        .write(context.format);
-    exit(pairs)
+    let (items, table) = (pairs.iter().map(item).collect(), table(pairs));
+    context.write(&Reply { kind: "Reachability", items, names, table })?;
+    Ok(exit(pairs))
 }
 
 fn exit(pairs: &[Pair]) -> Exit {

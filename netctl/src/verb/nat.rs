@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     commands,
-    exit::{Exit, Failure},
+    exit::Failure,
     facts::{Facts, attachment::Attached},
     output::{Reply, Table},
     verb::Context,
@@ -17,14 +17,13 @@ use crate::{
 #[command(after_help = "Examples:\n  netctl nat\n  netctl nat -o json")]
 pub struct Nat {}
 
-pub fn run(_: &Nat, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
+pub fn look(facts: &Facts, context: &Context) -> Result<Reply, Failure> {
     context.show_commands(commands::facts::translations);
     let flows =
         Conntrack::open().and_then(|mut it| it.list(&Filter::default())).map_err(anyhow::Error::new)?;
     let all = facts.attachments.iter();
     let rows: Vec<_> =
-        all.flat_map(|it| published(it, &flows).into_iter().chain(masqueraded(&facts, it, &flows))).collect();
+        all.flat_map(|it| published(it, &flows).into_iter().chain(masqueraded(facts, it, &flows))).collect();
     let item = |row: &Row| {
         let Row { kind, protocol, from, to, container, network, rules, connections } = row;
         json!({"kind": kind, "protocol": protocol, "from": from, "to": to, "container": container, "network": network,
@@ -46,8 +45,7 @@ pub fn run(_: &Nat, context: &Context) -> Result<Exit, Failure> {
     let columns = &["KIND", "PROTOCOL", "FROM", "TO", "CONTAINER", "NETWORK", "RULES", "CONNECTIONS"];
     let (items, names) = (rows.iter().map(item).collect(), rows.iter().map(|row| row.from.clone()).collect());
     let table = Table { columns, wide: &[], rows: rows.iter().map(cells).collect() };
-    Reply { kind: "Translations", items, names, table }.write(context.format);
-    Ok(Exit::Fine)
+    Ok(Reply { kind: "Translations", items, names, table })
 }
 
 #[derive(Clone)]

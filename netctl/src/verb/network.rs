@@ -1,19 +1,21 @@
 //! `netctl network`: the networks of the directory, and what each has on this node.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::ps;
 use crate::{
     commands,
-    exit::{Exit, Failure},
+    exit::Failure,
     facts::{
         Facts,
         attachment::Attached,
         network::{Network as Facet, capacity},
     },
-    output::{self, Format, Reply, Table},
-    verb::Context,
+    output::{Reply, Table},
+    verb::{Context, look::Sight},
 };
 
 /// Shows the networks that are configured on this node.
@@ -35,36 +37,86 @@ enum Verb {
         #[arg(value_name = "NETWORK", required = true)]
         networks: Vec<String>,
     },
+    /// List the host's routes that lead to networks
+    #[command(after_help = "Example:\n  netctl network routes mynet")]
+    Routes { networks: Vec<String> },
 }
 
-pub fn run(network: &Network, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
+pub fn look(network: &Network, facts: &Facts, context: &Context) -> Sight {
     match &network.verb {
         Verb::Ls => {
-            context.show_commands(|| commands::facts::networks(&facts, &facts.networks));
-            list(&facts).write(context.format);
+            context.show_commands(|| commands::facts::networks(facts, &facts.networks));
+            list(facts).into()
         }
         Verb::Inspect { networks } => {
-            let mut items = Vec::new();
-            for name in networks {
-                let network = find(&facts, name)?;
-                let wanted = |it: &Attached| it.key.network == network.list.name;
-                context.show_commands(|| {
-                    let attachments = commands::facts::attachments(&facts, wanted);
-                    commands::facts::networks(&facts, [network]).into_iter().chain(attachments).collect()
-                });
-                items.push(detail(&facts, network));
-            }
-            let document = output::document("Network", items);
-            let text = match context.format {
-                Format::Json => format!("{document}\n"),
-                Format::Name => networks.iter().map(|name| format!("{name}\n")).collect(),
-                Format::Table | Format::Wide | Format::Yaml => output::yaml(&document),
+            let (known, unknown) = chosen(facts, networks);
+            let wanted = |it: &Attached| known.iter().any(|network| it.key.network == network.list.name);
+            context.show_commands(|| {
+                let attachments = commands::facts::attachments(facts, wanted);
+                commands::facts::networks(facts, known.iter().copied())
+                    .into_iter()
+                    .chain(attachments)
+                    .collect()
+            });
+            let items = known.iter().map(|network| detail(facts, network)).collect();
+            let names = known.iter().map(|network| network.list.name.to_string()).collect();
+            let reply = Reply { kind: "Network", items, names, table: Table::default() };
+            Sight { unknown, ..Sight::from(reply) }
+        }
+        Verb::Routes { networks } => {
+            let (known, unknown) = match &networks[..] {
+                [] => (facts.networks.iter().collect(), BTreeMap::new()),
+                named => chosen(facts, named),
             };
-            output::write(&text);
+            context.show_commands(|| vec!["ip route".to_owned(), "ip -6 route".to_owned()]);
+            Sight { unknown, ..Sight::from(routes(facts, &known)) }
         }
     }
-    Ok(Exit::Fine)
+}
+
+/// Those of that name, and why the others are none.
+pub(super) fn chosen<'a>(facts: &'a Facts, names: &[String]) -> (Vec<&'a Facet>, BTreeMap<String, String>) {
+    let (mut known, mut unknown) = (Vec::new(), BTreeMap::new());
+    for name in names {
+        match find(facts, name) {
+            Ok(network) => known.push(network),
+            Err(why) => {
+                unknown.insert(name.clone(), why.to_string());
+            }
+        }
+    }
+    (known, unknown)
+}
+
+/// The host's routes that lead to a network: over its device, or into one of its subnets.
+fn routes(facts: &Facts, networks: &[&Facet]) -> Reply {
+    let host = facts.host();
+    let (mut items, mut names, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    for network in networks {
+        let name = network.list.name.to_string();
+        let devices = [network.bridge.as_deref(), network.master.as_deref()];
+        let subnets = network.subnets();
+        for route in &host.routes {
+            let device = route.dev.and_then(|dev| host.link_at(dev)).map(|link| link.name.clone());
+            let is_over = device.is_some() && devices.contains(&device.as_deref());
+            let is_inside = subnets.iter().any(|subnet| subnet.contains(route.dst.ip()));
+            let is_multicast = route.dst.ip().is_multicast();
+            if is_multicast || !(is_over && route.dst.prefix() > 0 || is_inside) {
+                continue;
+            }
+            let (dst, gateway) = (route.dst.to_string(), route.gateway.map(|it| it.to_string()));
+            items.push(json!({"network": name, "dst": dst, "gateway": gateway, "device": device}));
+            rows.push(vec![
+                name.clone(),
+                dst.clone(),
+                gateway.unwrap_or_default(),
+                device.unwrap_or_default(),
+            ]);
+            names.push(dst);
+        }
+    }
+    let columns = &["NETWORK", "DESTINATION", "GATEWAY", "DEVICE"];
+    Reply { kind: "Routes", items, names, table: Table { columns, wide: &[], rows } }
 }
 
 /// The network of that name; one that is not there is the user's mistake.

@@ -80,13 +80,13 @@ pub fn run(overlay: &Overlay, context: &Context) -> Result<Exit, Failure> {
         Verb::Status { network } => {
             let statuses = statuses(socket, network.as_ref())?;
             show_commands(&statuses, context);
-            table(&statuses).write(context.format);
+            context.write(&table(&statuses))?;
             Ok(if statuses.iter().all(is_well) { Exit::Fine } else { Exit::Finding })
         }
         Verb::Peers { network } => {
             let statuses = statuses(socket, network.as_ref())?;
             show_commands(&statuses, context);
-            peers(socket, &statuses)?.write(context.format);
+            context.write(&peers(socket, &statuses)?)?;
             Ok(Exit::Fine)
         }
         Verb::Difference { network } => {
@@ -254,7 +254,7 @@ fn difference(socket: &Path, network: &NetworkName, context: &Context) -> Result
             rows: changes.iter().map(|change| vec![network.to_string(), (*change).to_owned()]).collect(),
         },
     };
-    reply.write(context.format);
+    context.write(&reply)?;
     Ok(if changes.is_empty() { Exit::Fine } else { Exit::Finding })
 }
 
@@ -281,6 +281,6 @@ fn put_into_force(apply: &Apply, socket: &Path, context: &Context) -> Result<Exi
         let _ = writeln!(stderr(), "{}: {text}", level.as_str().to_lowercase());
     }
     show_commands(std::slice::from_ref(&status), context);
-    table(std::slice::from_ref(&status)).write(context.format);
+    context.write(&table(std::slice::from_ref(&status)))?;
     Ok(if is_well(&status) { Exit::Fine } else { Exit::Finding })
 }

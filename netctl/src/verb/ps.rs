@@ -7,12 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{
-        peers::Asked,
-        protocol::{Reply as Answer, Request},
-    },
     commands,
-    exit::{Exit, Failure},
     facts::{
         Facts,
         attachment::{Attached, Port},
@@ -32,25 +27,16 @@ pub struct Ps {
     networks: Vec<String>,
 }
 
-pub fn run(ps: &Ps, context: &Context) -> Result<Exit, Failure> {
-    let asked = Asked::new(&context.peers, &Request::Attachments);
-    let facts = context.facts()?;
+pub fn look(ps: &Ps, facts: &Facts, context: &Context) -> Reply {
     let wanted = |network: Option<&str>| {
         ps.networks.is_empty() || network.is_some_and(|it| ps.networks.iter().any(|name| name == it))
     };
     context.show_commands(|| {
-        commands::facts::attachments(&facts, |attached| wanted(Some(attached.key.network.as_str())))
+        commands::facts::attachments(facts, |attached| wanted(Some(attached.key.network.as_str())))
     });
-    let mut rows = rows(&facts);
-    let (replies, failed) = asked.replies();
-    context.warn(&failed);
-    for (node, reply) in replies {
-        let Answer::Attachments(theirs) = reply else { continue };
-        rows.extend(theirs.into_iter().map(|row| Row { node: node.clone(), ..row }));
-    }
+    let mut rows = rows(facts);
     rows.retain(|row| wanted(row.network.as_deref()));
-    reply(&rows).write(context.format);
-    Ok(if failed.is_empty() { Exit::Fine } else { Exit::Partial })
+    reply(&rows)
 }
 
 /// Of one node: its attachments, then what belongs to none.
@@ -161,7 +147,7 @@ impl Row {
         }
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         json!(self)
     }
 

@@ -49,6 +49,6 @@ pub fn run(repair: &Repair, context: &Context) -> Result<Exit, Failure> {
             rows: rows.iter().map(cells).collect(),
         },
     };
-    reply.write(context.format);
+    context.write(&reply)?;
     Ok(Exit::Fine)
 }

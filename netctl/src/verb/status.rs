@@ -6,10 +6,10 @@ use serde_json::json;
 use crate::{
     commands,
     doctor::{Severity, examine},
-    exit::{Exit, Failure},
-    facts::network::capacity,
+    exit::Exit,
+    facts::{Facts, network::capacity},
     output::{Reply, Table},
-    verb::Context,
+    verb::{Context, look::Sight},
 };
 
 /// Shows each network of this node with its attachments and addresses, and how many findings the doctor has.
@@ -17,10 +17,9 @@ use crate::{
 #[command(after_help = "Example:\n  netctl status")]
 pub struct Status {}
 
-pub fn run(_: &Status, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
-    context.show_commands(|| commands::facts::networks(&facts, &facts.networks));
-    let findings = examine(&facts);
+pub fn look(facts: &Facts, context: &Context) -> Sight {
+    context.show_commands(|| commands::facts::networks(facts, &facts.networks));
+    let findings = examine(facts);
     let count = |severity| findings.iter().filter(|found| found.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let live = |network| facts.attached_to(network).filter(|it| facts.interface(it).is_some()).count();
@@ -64,6 +63,6 @@ pub fn run(_: &Status, context: &Context) -> Result<Exit, Failure> {
             rows: rows.iter().map(cells).collect(),
         },
     };
-    reply.write(context.format);
-    Ok(if errors + warnings == 0 { Exit::Fine } else { Exit::Finding })
+    let exit = if errors + warnings == 0 { Exit::Fine } else { Exit::Finding };
+    Sight { exit, ..Sight::from(reply) }
 }

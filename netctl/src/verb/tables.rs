@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::{
     commands,
-    exit::{Exit, Failure},
+    exit::Failure,
     facts::Facts,
     output::{Reply, Table},
     verb::Context,
@@ -40,10 +40,9 @@ pub struct Flows {
     all: bool,
 }
 
-pub fn neigh(_: &Neigh, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
-    context.show_commands(|| commands::facts::everywhere(&facts, "ip neigh"));
-    let owners = owners(&facts);
+pub fn neigh(facts: &Facts, context: &Context) -> Result<Reply, Failure> {
+    context.show_commands(|| commands::facts::everywhere(facts, "ip neigh"));
+    let owners = owners(facts);
     let (mut items, mut names, mut rows) = (Vec::new(), Vec::new(), Vec::new());
     for space in &facts.spaces {
         let netns = Netns::open(&space.place.path).map_err(anyhow::Error::new)?;
@@ -65,9 +64,7 @@ pub fn neigh(_: &Neigh, context: &Context) -> Result<Exit, Failure> {
         }
     }
     let columns = &["NETNS", "DEVICE", "ADDRESS", "MAC", "STATE", "CONTAINER"];
-    Reply { kind: "Neighbours", items, names, table: Table { columns, wide: &[], rows } }
-        .write(context.format);
-    Ok(Exit::Fine)
+    Ok(Reply { kind: "Neighbours", items, names, table: Table { columns, wide: &[], rows } })
 }
 
 /// `NUD_*` as `ip neigh` words it.
@@ -84,8 +81,7 @@ fn state(bits: u16) -> &'static str {
     }
 }
 
-pub fn fdb(_: &Fdb, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
+pub fn fdb(facts: &Facts, context: &Context) -> Result<Reply, Failure> {
     context.show_commands(|| vec!["bridge fdb show".to_owned()]);
     let host = facts.host();
     let macs: BTreeMap<_, _> = facts
@@ -115,14 +111,11 @@ pub fn fdb(_: &Fdb, context: &Context) -> Result<Exit, Failure> {
         }
     }
     let columns = &["DEVICE", "BRIDGE", "MAC", "REMOTE", "VLAN", "STATE", "CONTAINER"];
-    Reply { kind: "ForwardingEntries", items, names, table: Table { columns, wide: &[], rows } }
-        .write(context.format);
-    Ok(Exit::Fine)
+    Ok(Reply { kind: "ForwardingEntries", items, names, table: Table { columns, wide: &[], rows } })
 }
 
-pub fn flows(flows: &Flows, context: &Context) -> Result<Exit, Failure> {
-    let facts = context.facts()?;
-    let owners = owners(&facts);
+pub fn flows(flows: &Flows, facts: &Facts, context: &Context) -> Result<Reply, Failure> {
+    let owners = owners(facts);
     context.show_commands(|| vec!["conntrack -L".to_owned()]);
     let mut conntrack = Conntrack::open().map_err(anyhow::Error::new)?;
     let mut found = conntrack.list(&Filter::default()).map_err(anyhow::Error::new)?;
@@ -152,8 +145,7 @@ pub fn flows(flows: &Flows, context: &Context) -> Result<Exit, Failure> {
         rows.push(vec![protocol, original, reply, nat.to_owned(), container.cloned().unwrap_or_default()]);
     }
     let columns = &["PROTOCOL", "ORIGINAL", "REPLY", "NAT", "CONTAINER"];
-    Reply { kind: "Flows", items, names, table: Table { columns, wide: &[], rows } }.write(context.format);
-    Ok(Exit::Fine)
+    Ok(Reply { kind: "Flows", items, names, table: Table { columns, wide: &[], rows } })
 }
 
 fn sort_key(ends: &Ends) -> (IpAddr, IpAddr, u16, u16) {

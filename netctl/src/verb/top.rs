@@ -8,9 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 
+use self::{
+    screen::{Pressed, Screen, Sort},
+    terminal::Terminal,
+};
 use crate::{
     commands,
     exit::{Exit, Failure},
@@ -19,9 +24,12 @@ use crate::{
     verb::Context,
 };
 
+mod screen;
+mod terminal;
+
 /// Shows rates, drops and errors by container, the busiest first, until it is interrupted.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  netctl top --once\n  netctl top --once --interval 0.5 -o json")]
+#[command(after_help = AFTER_HELP)]
 pub struct Top {
     /// Seconds between two looks
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = interval)]
@@ -29,6 +37,12 @@ pub struct Top {
     /// One look, and no screen
     #[arg(long)]
     once: bool,
+    /// What to sort by; all but names with the largest first
+    #[arg(long, value_name = "COLUMN", value_enum, default_value_t = Sort::Busy)]
+    sort: Sort,
+    /// Only containers and networks with this in their name
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
 }
 
 fn interval(text: &str) -> Result<f64, String> {
@@ -40,21 +54,66 @@ pub fn run(top: &Top, context: &Context) -> Result<Exit, Failure> {
     let pause = Duration::from_secs_f64(top.interval);
     let mut facts = context.facts()?;
     context.show_commands(|| commands::facts::counters(&facts));
+    let mut screen = Screen { sort: top.sort, filter: top.filter.clone(), ..Screen::default() };
+    let is_screen = stdout().is_terminal() && matches!(context.layout.format, Format::Table | Format::Wide);
+    let terminal = (is_screen && !top.once).then(Terminal::open).flatten();
     let mut before = look(&facts);
+    let mut rows: Vec<Row> = Vec::new();
     loop {
-        thread::sleep(pause);
+        if let Some(end) = wait(pause, terminal.as_ref(), &mut screen, |screen| draw(&rows, screen, context))?
+        {
+            return Ok(end);
+        }
+        if screen.frozen {
+            continue;
+        }
         let after = look(&facts);
-        let rows = rates(&facts, &before, &after);
+        rows = rates(&facts, &before, &after);
         if top.once {
-            reply(&rows).write(context.format);
+            context.write(&reply(&screen.pick(&rows)))?;
             return Ok(Exit::Fine);
         }
-        if !show(&rows, &facts.node, context) {
+        let is_read = match terminal {
+            Some(_) => draw(&rows, &screen, context)?,
+            None => print(&reply(&screen.pick(&rows)).text(&context.layout).map_err(Failure::Usage)?),
+        };
+        if !is_read {
             return Ok(Exit::Fine);
         }
         // Containers come and go.
         facts = Facts::gather(context.node.as_deref(), &context.paths)?;
         before = after;
+    }
+}
+
+/// Until the next look; what keys ask for is done at once. How it ends, if that was asked for.
+fn wait(
+    pause: Duration,
+    terminal: Option<&Terminal>,
+    screen: &mut Screen,
+    mut redraw: impl FnMut(&Screen) -> Result<bool, Failure>,
+) -> Result<Option<Exit>, Failure> {
+    let Some(terminal) = terminal else {
+        thread::sleep(pause);
+        return Ok(None);
+    };
+    let until = Instant::now() + pause;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let keys = terminal.keys(left).context("read keys")?;
+        for key in &keys {
+            match screen.press(*key) {
+                Pressed::Go => {}
+                Pressed::Quit => return Ok(Some(Exit::Fine)),
+                Pressed::Interrupt => return Ok(Some(Exit::Interrupted)),
+            }
+        }
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        if !redraw(screen)? {
+            return Ok(Some(Exit::Fine));
+        }
     }
 }
 
@@ -96,6 +155,8 @@ fn counters(text: &str) -> BTreeMap<String, ([u64; 4], [u64; 4])> {
     devices.collect()
 }
 
+/// What an attachment receives and sends in a second: bytes, packets, errors, drops.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     container: String,
     network: String,
@@ -103,7 +164,7 @@ struct Row {
     sent: [u64; 4],
 }
 
-/// A second's worth, the busiest first.
+/// A second's worth of each, in the order of the facts.
 fn rates(facts: &Facts, before: &BTreeMap<String, Counted>, after: &BTreeMap<String, Counted>) -> Vec<Row> {
     let rows = facts.attachments.iter().filter_map(|it| {
         let key = it.key.to_string();
@@ -119,13 +180,11 @@ fn rates(facts: &Facts, before: &BTreeMap<String, Counted>, after: &BTreeMap<Str
             sent: rate(old.sent, new.sent),
         })
     });
-    let mut rows: Vec<_> = rows.collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.received[0] + row.sent[0]));
-    rows
+    rows.collect()
 }
 
-fn reply(rows: &[Row]) -> Reply {
-    let item = |row: &Row| {
+fn reply(rows: &[&Row]) -> Reply {
+    let item = |row: &&Row| {
         let Row { container, network, received, sent } = row;
         let [rx_bytes, rx_packets, rx_errors, rx_drops] = received;
         let [tx_bytes, tx_packets, tx_errors, tx_drops] = sent;
@@ -133,7 +192,7 @@ fn reply(rows: &[Row]) -> Reply {
             "rx_packets_per_s": rx_packets, "tx_packets_per_s": tx_packets,
             "drops_per_s": rx_drops + tx_drops, "errors_per_s": rx_errors + tx_errors})
     };
-    let cells = |row: &Row| {
+    let cells = |row: &&Row| {
         let Row { container, network, received, sent } = row;
         let numbers =
             [received[1], sent[1], received[3] + sent[3], received[2] + sent[2]].map(|it| it.to_string());
@@ -163,19 +222,27 @@ fn bits(bytes: u64) -> String {
     }
 }
 
-/// A screen anew, or another document where nobody looks at a screen; false when nobody is there any more.
-fn show(rows: &[Row], node: &str, context: &Context) -> bool {
-    let reply = reply(rows);
-    let is_screen = stdout().is_terminal() && matches!(context.format, Format::Table | Format::Wide);
-    let head = if is_screen {
-        format!("\x1b[H\x1b[2J{node}: {} attachments, ^C to end\n\n", rows.len())
-    } else {
-        String::new()
-    };
-    let text = head + &reply.text(context.format);
+/// A screen anew, no longer than it is; false when nobody is there any more.
+fn draw(rows: &[Row], screen: &Screen, context: &Context) -> Result<bool, Failure> {
+    let picked = screen.pick(rows);
+    let table = reply(&picked).text(&context.layout).map_err(Failure::Usage)?;
+    let height = Terminal::height().saturating_sub(3).max(1);
+    let table: String = table.lines().take(height).map(|line| format!("{line}\n")).collect();
+    let head = format!("{} of {} attachments  {}", picked.len(), rows.len(), screen.line());
+    Ok(print(&format!("\x1b[H\x1b[2J{head}\n\n{table}")))
+}
+
+fn print(text: &str) -> bool {
     let mut out = stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  netctl top --once
+  netctl top --once --interval 0.5 --sort drops --filter mynet -o json
+
+Keys: s the next column to sort by, / a filter (Enter ends it, Escape drops it), space to hold the screen, q to end";
 
 /// Of the calling thread's namespace.
 const DEVICES: &str = "/proc/thread-self/net/dev";

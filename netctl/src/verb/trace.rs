@@ -124,9 +124,10 @@ fn show_report(report: &Report, context: &Context) {
             let _ = writeln!(stderr(), "{} {limit}", context.style.warning());
         }
     }
-    match context.format {
+    match context.layout.format {
         Format::Json => output::write(&format!("{}\n", show::document(report))),
         Format::Yaml => output::write(&output::yaml(&show::document(report))),
+        Format::Csv => output::write(&output::csv(&show::rows(report))),
         Format::Name => output::write(&format!("{}\n", report.outcome.verdict.word())),
         Format::Table | Format::Wide => output::write(&show::table(report, context.style)),
     }

@@ -60,6 +60,31 @@ impl Running {
         serde_json::from_str(&stdout).unwrap_or_else(|err| panic!("{err}: {stdout}"))
     }
 
+    /// The verbs that only look do so on every host.
+    fn looks_everywhere(&self) {
+        let inspected = self.with_peers(&["inspect", "c1", "h2/c2"]);
+        let of = |it: &Value| json!([it["node"], it["container"], it["network"]]);
+        let found: Vec<_> = inspected["items"].as_array().expect("items").iter().map(of).collect();
+        assert_eq!(json!(found), json!([["h1", "c1", "lab"], ["h2", "c2", "lab"]]), "{inspected:#}");
+        let status = self.with_peers(&["status"]);
+        let of = |it: &Value| (it["what"] == "network").then(|| json!([it["node"], it["name"], it["state"]]));
+        let found: Vec<_> = status["items"].as_array().expect("items").iter().filter_map(of).collect();
+        assert_eq!(
+            json!(found),
+            json!([["h1", "lab", "ok"], ["h2", "lab", "ok"], ["h3", "lab", "ok"]]),
+            "{status:#}"
+        );
+        let routes = self.with_peers(&["network", "routes", "lab"]);
+        assert!(routes["items"].as_array().expect("items").iter().any(|it| it["node"] == "h3"), "{routes:#}");
+        let peer = self.fleet.cluster.host(2).command_line(&[NETCTL, "agent", "--stdio"]).join(" ");
+        let peer = format!("h2={peer}");
+        let (code, table) = self.netctl(1, &["fdb", "--node", "h1", "--peer", &peer]);
+        assert_eq!(code, Some(0), "{table}");
+        let nodes = |node: &str| table.lines().skip(1).filter(|line| line.starts_with(node)).count();
+        assert!(table.starts_with("NODE ") && nodes("h1 ") > 0 && nodes("h2 ") > 0, "{table}");
+        assert_eq!(self.netctl(1, &["inspect", "nobody", "--peer", &peer]).0, Some(2));
+    }
+
     /// Code and node of each finding.
     fn findings(&self) -> Vec<Value> {
         let found = self.with_peers(&["doctor"]);
@@ -96,6 +121,7 @@ fn three_hosts_of_an_overlay() {
             json!(rows),
             json!([["h1", "c1", "ovb7", "ok"], ["h2", "c2", "ovb7", "ok"], ["h3", "c3", "ovb7", "ok"]])
         );
+        running.looks_everywhere();
         let trace = running.with_peers(&["trace", "c1", "h2/c2", "--count", "1"]);
         assert_eq!(trace["verdict"], "delivered", "{trace:#}");
 

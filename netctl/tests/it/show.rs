@@ -1,6 +1,11 @@
 //! Pictures, translations, and what shells and man(1) get.
 
-use std::{fs, process::Command, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::json;
 use testenv::{lab, wait};
@@ -86,11 +91,11 @@ fn translations_are_listed_with_their_use() {
         node.scene.netctl_with(&[("CAP_ARGS", ports)], "exec add ovl c1 --container-id c1").ok();
         let _web = c1.tcp_echo("10.9.0.2:80".parse().unwrap());
         outside.tcp_talk("198.51.100.1:8080".parse().unwrap(), "hello").unwrap();
-        let items = node.items("nat", "Translations");
+        let items = node.items("nat --node n1", "Translations");
         let expected = json!([
-            {"kind": "published", "protocol": "tcp", "from": "*:8080", "to": "10.9.0.2:80", "container": "c1",
+            {"node": "n1", "kind": "published", "protocol": "tcp", "from": "*:8080", "to": "10.9.0.2:80", "container": "c1",
                 "network": "ovl", "rules": "ok", "connections": 1},
-            {"kind": "masquerade", "protocol": "any", "from": "10.9.0.2", "to": "the host's address", "container": "c1",
+            {"node": "n1", "kind": "masquerade", "protocol": "any", "from": "10.9.0.2", "to": "the host's address", "container": "c1",
                 "network": "ovl", "rules": "ok", "connections": 0},
         ]);
         assert_eq!(json!(items), expected);
@@ -148,10 +153,14 @@ fn who_reaches_whom_and_a_report() {
         c1.exec(&["ip", "route", "del", "blackhole", "10.9.0.3/32"]).ok();
 
         let mut conf = bridged();
-        conf["plugins"][0]["args"] = json!({"apiToken": "hush-hush"});
+        conf["plugins"][0]["args"] = json!({"apiToken": "hush-hush", "mirror": "https://joe:hush-hush@m.example",
+            "words": ["DB_PASSWORD=hush-hush;MTU=1500"]});
         node.conf(&conf);
+        lab.exec(&["nft", "add table inet secret { comment \"token=hush-hush\"; }"]).ok();
         let report = node.scene.netctl("report --node n1").ok();
         assert!(!report.stdout.contains("hush-hush"), "{}", report.stdout);
+        is_archived(&node, &lab.dir().display().to_string());
+        lab.exec(&["nft", "delete table inet secret"]).ok();
         let report = &report.json()["items"][0];
         assert_eq!((&report["node"], &report["attachments"][0]["container"]), (&json!("n1"), &json!("c1")));
         assert_eq!(report["networks"][0]["leases"], json!(["10.9.0.2", "10.9.0.3"]));
@@ -164,6 +173,38 @@ fn who_reaches_whom_and_a_report() {
         }
         node.leave();
     });
+}
+
+/// The same in an archive, of this node and of a peer, and no secret in any of its files.
+fn is_archived(node: &Node, dir: &str) {
+    let netctl = env!("CARGO_BIN_EXE_netctl");
+    let peer = format!("n2={netctl} --root {} agent --stdio", node.scene.root.display());
+    for (file, options) in [("r.tar", "-xf"), ("r.tar.gz", "-xzf"), ("r.tgz", "-xzf")] {
+        let path = format!("{dir}/{file}");
+        node.scene.netctl_words(&["report", "--node", "n1", "--peer", &peer, "-w", &path]).ok();
+        let mode = fs::metadata(&path).expect("an archive").permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600, "{file}");
+        let to = format!("{dir}/of-{file}");
+        fs::create_dir(&to).expect("an archive");
+        let tar = Command::new("tar").args([options, &path, "-C", &to]).output().expect("an archive");
+        assert!(tar.status.success(), "{tar:?}");
+        for of in ["n1", "n2"] {
+            let read = |name: &str| {
+                fs::read_to_string(format!("{to}/netctl-report/{of}/{name}")).expect("an archive")
+            };
+            let attachments: serde_json::Value =
+                serde_json::from_str(&read("attachments.json")).expect("an archive");
+            assert_eq!(attachments[0]["container"], "c1", "{attachments:#}");
+            assert!(
+                read("ruleset.txt").contains("table inet secret") && read("summary.json").contains("kernel")
+            );
+            let networks = read("networks.json");
+            assert!(networks.contains("MTU=1500") && networks.contains("m.example"), "{networks}");
+        }
+        let found = Command::new("grep").args(["-r", "hush-hush", &to]).output().expect("an archive");
+        assert_eq!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stdout));
+    }
+    assert!(node.scene.netctl("report -w report.zip").usage().contains("report.zip"));
 }
 
 #[test]
@@ -186,8 +227,37 @@ fn rates_and_throughput() {
             rates.expect("traffic in top")
         });
         assert!(busy.iter().all(|it| it["errors_per_s"] == 0), "{busy:#?}");
+        let names = |line: &str| node.scene.netctl(&format!("{line} -o name")).ok().stdout;
+        assert_eq!(names("top --once --interval 0.05 --sort name"), "c1\nc2\n");
+        assert_eq!(names("top --once --interval 0.05 --filter c2"), "c2\n");
+        // On a terminal, by keys: by name, only c2, held, the end; and as with a signal.
+        let held = "1 of 2 attachments  sort: name  filter: c2  held";
+        let (code, seen) =
+            on_a_terminal(&node, "top --interval 0.1", &[("sort: busy", "sssssss/c2\r "), (held, "q")]);
+        assert_eq!(code, Some(0), "{seen:?}");
+        let (code, seen) = on_a_terminal(&node, "top --interval 0.1", &[("sort: busy", "\x03")]);
+        assert_eq!(code, Some(130), "{seen:?}");
         node.leave();
     });
+}
+
+/// Exit status and screen of a call on a terminal. Each of the keys are typed once the screen has shown the text before them.
+fn on_a_terminal(node: &Node, line: &str, keys: &[(&str, &str)]) -> (Option<i32>, String) {
+    let netctl = env!("CARGO_BIN_EXE_netctl");
+    let line = format!("timeout --foreground 20 {netctl} --root {} {line}", node.scene.root.display());
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let mut script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("start script");
+    let (mut screen, mut typed) =
+        (script.stdout.take().expect("a pipe"), script.stdin.take().expect("a pipe"));
+    let (mut seen, mut bytes, mut left) = (String::new(), [0; 4096], keys.iter().peekable());
+    while let Ok(count @ 1..) = screen.read(&mut bytes) {
+        seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        if let Some((_, keys)) = left.next_if(|(text, _)| seen.contains(text)) {
+            typed.write_all(keys.as_bytes()).expect("type");
+        }
+    }
+    (script.wait().expect("script ends").code(), seen)
 }
 
 /// The words of the samples' headers in the README are those that the verbs print.

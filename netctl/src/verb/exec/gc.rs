@@ -46,7 +46,7 @@ pub(super) fn run(gc: &Gc, context: &Context) -> Result<Exit, Failure> {
     }
     let plan = Plan::new(&list, listing.entries, netns::gone);
     if !gc.yes && !list.disable_gc {
-        output::write(&shown(&plan, "would remove", context.format));
+        output::write(&shown(&plan, "would remove", context.layout.format));
         foretell(&list, &plan, context);
         return Ok(Exit::Fine);
     }
@@ -56,7 +56,7 @@ pub(super) fn run(gc: &Gc, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::Finding);
     }
     if !list.disable_gc {
-        output::write(&shown(&plan, "removed", context.format));
+        output::write(&shown(&plan, "removed", context.layout.format));
     }
     Ok(Exit::Fine)
 }
@@ -86,6 +86,13 @@ fn shown(plan: &Plan, act: &str, format: Format) -> String {
     match format {
         Format::Json => format!("{}\n", document(plan)),
         Format::Yaml => output::yaml(&document(plan)),
+        Format::Csv => {
+            let row = |action: &str, entry: &Entry| vec![action.to_owned(), name(entry)];
+            let head = vec!["ACTION".to_owned(), "ATTACHMENT".to_owned()];
+            let removed = remove.iter().map(|(entry, _)| row("remove", entry));
+            let kept = keep.iter().map(|entry| row("keep", entry));
+            output::csv(&[head].into_iter().chain(removed).chain(kept).collect::<Vec<_>>())
+        }
         Format::Name => remove.iter().map(|(entry, _)| format!("{}\n", name(entry))).collect(),
         Format::Table | Format::Wide => {
             let gone: Vec<_> = remove.iter().map(|(entry, why)| format!("{} ({why})", name(entry))).collect();
