@@ -2,37 +2,16 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use netctl::cli::Cli;
 use serde_json::json;
 use testenv::lab;
 
 use crate::{
+    examples::{COLOURLESS, Scene as Where, commands, examples},
     node::{Node, bridged},
     scene::Scene,
 };
-
-/// The command, and all verbs under it.
-fn commands() -> Vec<(String, clap::Command)> {
-    fn add(found: &mut Vec<(String, clap::Command)>, path: &str, command: &clap::Command) {
-        found.push((path.to_owned(), command.clone()));
-        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
-            add(found, &format!("{path} {}", verb.get_name()), verb);
-        }
-    }
-    let mut found = Vec::new();
-    add(&mut found, "netctl", &Cli::command());
-    found
-}
-
-/// The command lines under `Example:` or `Examples:`, without what a run of spaces sets off as explanation.
-fn examples(command: &clap::Command) -> Vec<String> {
-    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let help = help.replace("Examples:\n", "Example:\n");
-    let examples = help.split_once("Example:\n").map(|(_, examples)| examples.to_owned()).unwrap_or_default();
-    let lines = examples.lines().take_while(|line| line.starts_with("  netctl "));
-    lines.map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned()).collect()
-}
 
 /// The words of a command line up to where its output goes; single quotes keep spaces.
 fn words(line: &str) -> Vec<String> {
@@ -69,10 +48,12 @@ fn help_is_the_reply() {
         let output = Command::new(env!("CARGO_BIN_EXE_netctl"))
             .args(path.split(' ').skip(1))
             .arg("--help")
+            .envs(COLOURLESS)
             .output()
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{path}");
+        assert!(!text.contains('\x1b'), "{path}: {text:?}");
         for example in examples(&command) {
             assert!(text.contains(&example), "{path} --help lacks {example}:\n{text}");
         }
@@ -89,21 +70,23 @@ fn every_example_of_exec_works() {
         // In the order of a container's life.
         let rank =
             |example: &String| ["status", "add", "check", "gc", "del"].map(|verb| example.contains(verb));
-        let mut examples: Vec<_> = commands().iter().flat_map(|(_, command)| examples(command)).collect();
-        examples.retain(|example| example.starts_with("netctl exec "));
+        let mut examples = Where::Exec.examples();
         examples.sort_by_key(|example| std::cmp::Reverse(rank(example)));
         for verb in ["status", "add", "check", "gc", "del"] {
             assert!(examples.iter().any(|example| example.contains(verb)), "no example of {verb}");
         }
         for example in &examples {
-            let said = scene.netctl(example.trim_start_matches("netctl "));
+            let said = scene.netctl_with(&COLOURLESS, example.trim_start_matches("netctl "));
             assert_eq!(said.code, Some(0), "{example}: {said:#?}");
+            assert!(!said.stderr.contains('\x1b'), "{example}: {said:#?}");
         }
         assert!(!scene.told().is_empty());
+        // There is a colour to forbid.
+        let coloured = scene.netctl_with(&COLOURLESS[..1], "exec status mynet");
+        assert!(coloured.stderr.contains('\x1b'), "{coloured:#?}");
     });
 }
 
-/// Those of the verbs that watch packets are run where packets are, those of exec above, those of overlay with its agent.
 #[test]
 fn every_other_example_works() {
     lab::run("every_other_example_works", |lab| {
@@ -133,18 +116,18 @@ fn every_other_example_works() {
         let trace = node.scene.netctl("trace c1 c2 --count 1 -o json").ok().stdout;
         fs::write(dir.join("trace.json"), trace).unwrap();
         let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
-        let elsewhere = ["exec", "trace", "drops", "capture", "agent", "overlay"];
-        let mut examples: Vec<_> = commands().iter().flat_map(|(_, command)| examples(command)).collect();
-        examples.retain(|it| !elsewhere.iter().any(|verb| it.starts_with(&format!("netctl {verb} "))));
+        let examples = Where::Node.examples();
         assert!(examples.len() > 30, "{examples:?}");
         for example in examples {
             // The machine's manual stays as it is.
             let line = example.replace("/usr/local/share", &dir.display().to_string());
             let mut command = Command::new("sh");
             command.args(["-c", &line]).current_dir(&dir).env("PATH", &path);
-            let said =
-                command.env("CNI_PATH", std::env::join_paths(&node.scene.path).unwrap()).output().unwrap();
+            command.envs(COLOURLESS).env("CNI_PATH", std::env::join_paths(&node.scene.path).unwrap());
+            let said = command.output().unwrap();
             assert!(said.status.success(), "{example}: {said:?}");
+            let shown = [said.stdout, said.stderr].concat();
+            assert!(!shown.contains(&b'\x1b'), "{example}: {}", String::from_utf8_lossy(&shown));
         }
         node.del("mynet", "c1");
         node.del("mynet", "c2");

@@ -1,8 +1,11 @@
 //! netctl as a shell sees it: the real binary, in labs, over real plugins and over one that writes down what it is told.
 
 mod chains;
+mod codes;
 mod commands;
 mod doctor;
+#[path = "../examples/mod.rs"]
+mod examples;
 mod fleet;
 mod go;
 mod help;

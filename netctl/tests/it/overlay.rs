@@ -12,7 +12,10 @@ use testenv::{
     wait,
 };
 
-use crate::scene::Scene;
+use crate::{
+    examples::{COLOURLESS, Scene as Where},
+    scene::Scene,
+};
 
 /// A host with the uplink 198.51.100.1, and a peers file of it, `peers` more and whatever is `odd`.
 struct Host {
@@ -44,9 +47,13 @@ impl Host {
 
     /// With its socket and its files in `dir`.
     fn start_agent(&self, dir: &str) -> Child {
+        self.start_agent_at(dir, &format!("{dir}/agent.sock"))
+    }
+
+    fn start_agent_at(&self, dir: &str, socket: &str) -> Child {
         let file = format!("{dir}/overlayd.toml");
         let config = format!(
-            "socket = '{dir}/agent.sock'\nrun = '{dir}/run'\nlib = '{dir}/lib'\nmetrics = ''\n[[network]]\nfile = '{}'\n",
+            "socket = '{socket}'\nrun = '{dir}/run'\nlib = '{dir}/lib'\nmetrics = ''\n[[network]]\nfile = '{}'\n",
             self.file
         );
         std::fs::write(&file, config).expect("write the configuration");
@@ -166,5 +173,71 @@ fn the_agent_says_how_it_is() {
         agent.kill().unwrap();
         agent.wait().unwrap();
         lab.exec(&["ip", "link", "del", "ovl7"]).ok();
+    });
+}
+
+/// An agent that ends with the test.
+pub(crate) struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // What has ended already needs no ending.
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+#[test]
+fn every_example_of_overlay_works() {
+    lab::run("every_example_of_overlay_works", |lab| {
+        let host = Host::new(lab, 3, &[]);
+        lab.allow("/run/tenon");
+        let dir = lab.dir().display().to_string();
+        std::fs::create_dir_all("/run/tenon").unwrap();
+        let agent = Agent(host.start_agent_at(&dir, overlay::client::SOCKET));
+        wait::wait_for("the agent", Duration::from_secs(10), || {
+            host.scene.netctl("overlay status").code == Some(0)
+        });
+        // The host's files stay as they are.
+        let line = |example: &str| {
+            let line = example.replace("/etc/tenon/overlay/lab.json", &host.file);
+            line.replace(" lab.json", &format!(" {}", host.file))
+        };
+        let run = |example: &str, more: &str| {
+            let line = format!("{}{more}", line(example).trim_start_matches("netctl "));
+            let mut said = host.scene.netctl_with(&COLOURLESS, &line);
+            // What the kernel tells the agent of its own doing makes it look again.
+            wait::wait_for(example, Duration::from_secs(10), || {
+                let is_done = said.code == Some(0) || !said.stdout.contains("converging");
+                if !is_done {
+                    said = host.scene.netctl_with(&COLOURLESS, &line);
+                }
+                is_done
+            });
+            assert_eq!(said.code, Some(0), "{example}: {said:#?}");
+            assert!(!said.stderr.contains('\x1b'), "{example}: {said:#?}");
+        };
+        // An agent would undo what is put into force without it.
+        let (apply, ask): (Vec<_>, Vec<_>) =
+            Where::Overlay.examples().into_iter().partition(|example| example.contains(" apply "));
+        for example in &ask {
+            run(example, "");
+        }
+        let shown = host.scene.netctl("overlay status lab --show-commands");
+        let tunnel: Vec<_> = shown.stderr.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+        assert!(tunnel.contains(&"bridge fdb show dev ovl7"), "{shown:#?}");
+        drop(agent);
+        let clear = || lab.exec(&["ip", "link", "del", "ovl7"]).ok();
+        clear();
+        for (nth, example) in apply.iter().enumerate() {
+            if example.contains("--node h2") {
+                // The second host of the file is this one.
+                let file = std::fs::read_to_string(&host.file).unwrap();
+                let file = file.replace("\"h1\"", "\"h0\"").replace("\"h2\"", "\"h1\"");
+                std::fs::write(&host.file, file.replace("\"h0\"", "\"h2\"")).unwrap();
+            }
+            run(example, &format!(" --run {dir}/run{nth} --lib {dir}/lib{nth}"));
+            clear();
+        }
+        assert!(ask.len() >= 4 && apply.len() == 2, "{ask:?} {apply:?}");
     });
 }

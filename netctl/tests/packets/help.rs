@@ -5,14 +5,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use testenv::lab;
 
-use crate::hosts::{Hosts, NETCTL};
-
-fn examples(verb: &str, help: &str) -> Vec<String> {
-    let lines = help.lines().map(str::trim).filter(|line| line.starts_with("netctl "));
-    let examples: Vec<String> = lines.map(ToOwned::to_owned).collect();
-    assert!(!examples.is_empty(), "{verb} has no example: {help}");
-    examples
-}
+use crate::{
+    examples::{COLOURLESS, Scene},
+    hosts::{Hosts, NETCTL},
+};
 
 fn script(dir: &Path, name: &str, text: &str) {
     let path = dir.join(name);
@@ -32,26 +28,25 @@ fn examples_run() {
         script(&dir, "ssh", "shift; exec ip netns exec n2 \"$@\"");
         script(&dir, "wireshark", "exec tshark -c 1 -r -");
         let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap());
-        for verb in ["trace", "drops", "capture", "agent"] {
-            let help = lab.exec(&[NETCTL, verb, "--help"]).ok();
-            for example in examples(verb, &help) {
-                // A capture ends with its first packets, a watch after a moment.
-                let end = if example.contains("capture") { " -c 1" } else { "" };
-                let end = if example.contains("drops") && !example.contains("--duration") {
-                    " --duration 1"
-                } else {
-                    end
-                };
-                let (command, pipe) = example
-                    .split_once(" | ")
-                    .map_or((&*example, String::new()), |(command, pipe)| (command, format!(" | {pipe}")));
-                let line = format!("cd {}; {command}{end}{pipe}", dir.display());
-                let traffic = AtomicTraffic::start(&hosts);
-                let ran =
-                    hosts.host(1).exec(&["env", &format!("PATH={path}"), "timeout", "30", "sh", "-c", &line]);
-                drop(traffic);
-                assert_eq!(ran.code, Some(0), "{example}\n{}\n{}", ran.stdout, ran.stderr);
-            }
+        for example in Scene::Packets.examples() {
+            // A capture ends with its first packets, a watch after a moment.
+            let end = if example.contains("capture") { " -c 1" } else { "" };
+            let end = if example.contains("drops") && !example.contains("--duration") {
+                " --duration 1"
+            } else {
+                end
+            };
+            let (command, pipe) = example
+                .split_once(" | ")
+                .map_or((&*example, String::new()), |(command, pipe)| (command, format!(" | {pipe}")));
+            let line = format!("cd {}; {command}{end}{pipe}", dir.display());
+            let traffic = AtomicTraffic::start(&hosts);
+            let [force, no] = COLOURLESS.map(|(name, value)| format!("{name}={value}"));
+            let path = format!("PATH={path}");
+            let ran = hosts.host(1).exec(&["env", &path, &force, &no, "timeout", "30", "sh", "-c", &line]);
+            drop(traffic);
+            assert_eq!(ran.code, Some(0), "{example}\n{}\n{}", ran.stdout, ran.stderr);
+            assert!(!ran.stderr.contains('\x1b'), "{example}\n{}", ran.stderr);
         }
         drop(listener);
     });

@@ -3,6 +3,8 @@
 mod capture;
 mod doctor;
 mod drops;
+#[path = "../examples/mod.rs"]
+mod examples;
 mod help;
 mod hosts;
 mod single;
