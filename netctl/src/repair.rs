@@ -81,6 +81,7 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
 
 /// DEL by each plugin that has a record, last first, which is all that it needs.
 fn forget(attachment: &Attachment) -> anyhow::Result<()> {
+    del::<chained::vrf::Vrf>(attachment)?;
     del::<chained::sbr::Sbr>(attachment)?;
     del::<chained::bandwidth::Bandwidth>(attachment)?;
     del::<chained::tuning::Tuning>(attachment)?;

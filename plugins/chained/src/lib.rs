@@ -12,6 +12,7 @@ pub mod sbr;
 mod stale;
 pub mod tuning;
 mod usable;
+pub mod vrf;
 
 #[cfg(test)]
 mod readme;

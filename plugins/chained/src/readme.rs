@@ -43,3 +43,8 @@ fn bandwidth() {
 fn sbr() {
     check(PAGE, "sbr", &[keys::<crate::sbr::config::NetConf>("")], &[]);
 }
+
+#[test]
+fn vrf() {
+    check(PAGE, "vrf", &[keys::<crate::vrf::config::NetConf>("")], &[]);
+}

@@ -22,6 +22,7 @@ pub(super) const PROGRAMS: &[Program] = &[
     plugin("chained", &["tuning"]),
     plugin("chained", &["bandwidth"]),
     plugin("chained", &["sbr"]),
+    plugin("chained", &["vrf"]),
     plugin("ptp", &["ptp"]),
     plugin("tap", &["tap"]),
     plugin("macvlan", &["macvlan"]),

@@ -11,3 +11,4 @@ mod net;
 mod portmap;
 mod sbr;
 mod tuning;
+mod vrf;

@@ -30,7 +30,9 @@ const PARTS: &[Part] = &[
     // Two kernels.
     Part { package: TWO_HOSTS.0, binary: TWO_HOSTS.1, filter: "" },
     // Taps, which kernels differ in.
-    Part { package: "tap", binary: "it", filter: "" },
+    Part { package: "tap", binary: "it", filter: "queue::" },
+    // CONFIG_NET_VRF
+    Part { package: "chained", binary: "it", filter: "vrf::" },
 ];
 
 /// Which tests.
