@@ -11,6 +11,7 @@ use self::kernel::Kernel;
 use self::test::Choice;
 use super::{cargo, packages};
 
+mod apt;
 mod cpio;
 mod guest;
 mod job;

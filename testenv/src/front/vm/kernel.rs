@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use nix::unistd::geteuid;
 
+use super::apt::{Apt, numbers};
 use super::cpio::Archive;
 use super::scratch::Scratch;
-use crate::front::packages;
 
 /// A kernel that is ready to boot.
 pub(super) struct Kernel {
@@ -47,7 +48,7 @@ impl Kernel {
         };
         let root = cache.join(&release);
         let mut kernel = Self {
-            image: root.join(format!("boot/vmlinuz-{release}")),
+            image: image(&root, &release).with_context(|| format!("no image in {}", root.display()))?,
             modules: root.join("lib/modules").join(&release),
             first_root: Vec::new(),
             release,
@@ -102,16 +103,22 @@ fn module(file: &Path) -> anyhow::Result<Vec<u8>> {
 /// Old versions leave the archive: which is there is looked up, not known. Fails where apt's lists are older than the archive
 /// and can't be renewed.
 fn fetch(series: &str, cache: &Path) -> anyhow::Result<String> {
-    let fetch = || {
-        let release = known(series)?;
+    let fetch = |apt: &Apt| {
+        let release = apt.newest(series)?;
         let release = release.with_context(|| format!("apt knows no linux-image-{series}.*-cloud-amd64"))?;
-        unpack(&release, cache)?;
-        Ok(release)
+        unpack(apt, &release, cache)?;
+        anyhow::Ok(release)
     };
-    fetch().or_else(|cause: anyhow::Error| {
-        ensure!(geteuid().is_root(), "{cause:#}, and only root may renew its lists");
-        packages::apt(&["update"])?;
-        fetch()
+    let renewed = |apt: &Apt| {
+        fetch(apt).or_else(|cause| {
+            ensure!(geteuid().is_root(), "{cause:#}, and only root may renew its lists");
+            apt.update()?;
+            fetch(apt)
+        })
+    };
+    renewed(&Apt::own()).or_else(|cause| {
+        let others = Apt::of_other_suites(&cache.join("apt"))?;
+        renewed(&others).with_context(|| format!("{cause:#}; of other suites"))
     })
 }
 
@@ -121,27 +128,15 @@ fn held(series: &str, cache: &Path) -> Option<String> {
     names.filter(|name| name.starts_with(&format!("{series}."))).max_by_key(|name| numbers(name))
 }
 
-fn known(series: &str) -> anyhow::Result<Option<String>> {
-    let pattern = format!("^linux-image-{}\\.[0-9].*-cloud-amd64$", series.replace('.', "\\."));
-    let said = output(Command::new("apt-cache").args(["search", "--names-only", &pattern]))?;
-    let names = said.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("linux-image-"));
-    Ok(names.max_by_key(|name| numbers(name)).map(String::from))
-}
-
-/// The numbers of a release, to order releases by: `6.1.0-9` is before `6.1.0-50`.
-fn numbers(release: &str) -> Vec<u64> {
-    release.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
-}
-
 /// Downloads a kernel's package and unpacks it into a directory of its name, which is there only when all of it is.
-fn unpack(release: &str, cache: &Path) -> anyhow::Result<()> {
+fn unpack(apt: &Apt, release: &str, cache: &Path) -> anyhow::Result<()> {
     let root = cache.join(release);
     if root.is_dir() {
         return Ok(());
     }
     eprintln!("testenv: fetching Linux {release}");
     let part = Scratch::make(cache, ".part-")?;
-    unpack_into(release, part.path())?;
+    unpack_into(apt, release, part.path())?;
     match fs::rename(part.path(), &root) {
         // Another run was faster.
         Err(_) if root.is_dir() => Ok(()),
@@ -149,20 +144,29 @@ fn unpack(release: &str, cache: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn unpack_into(release: &str, dir: &Path) -> anyhow::Result<()> {
-    let mut download = packages::apt_get();
-    output(download.args(["download", &format!("linux-image-{release}")]).current_dir(dir))?;
-    let mut packages = fs::read_dir(dir)?.filter_map(Result::ok).map(|entry| entry.path());
-    let package = packages.find(|path| path.extension().is_some_and(|extension| extension == "deb"));
-    let Some(package) = package else { bail!("apt-get download left no package in {}", dir.display()) };
-    output(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(dir))?;
-    fs::remove_file(&package)?;
+fn unpack_into(apt: &Apt, release: &str, dir: &Path) -> anyhow::Result<()> {
+    apt.unpack(&format!("linux-image-{release}"), dir)?;
+    // From 7.2 on that one is empty and needs these.
+    if image(dir, release).is_none() {
+        for part in ["base", "binary", "modules"] {
+            apt.unpack(&format!("linux-{part}-{release}"), dir)?;
+        }
+    }
+    if !dir.join("lib").exists() {
+        symlink("usr/lib", dir.join("lib")).context("link lib to usr/lib")?;
+    }
     output(Command::new("/sbin/depmod").arg("-b").arg(dir).arg(release))?;
     Ok(())
 }
 
+/// Where Debian has put it over time.
+fn image(root: &Path, release: &str) -> Option<PathBuf> {
+    let places = [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
+    places.iter().map(|place| root.join(place)).find(|path| path.is_file())
+}
+
 /// What a program prints; fails when it does.
-fn output(command: &mut Command) -> anyhow::Result<String> {
+pub(super) fn output(command: &mut Command) -> anyhow::Result<String> {
     let what = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {what}"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -177,17 +181,4 @@ fn cache() -> anyhow::Result<PathBuf> {
     let cache = base.context("neither XDG_CACHE_HOME nor HOME is set")?.join("tenon-vm");
     fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
     Ok(cache)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_ordered_by_their_numbers() {
-        let newest = ["6.1.0-9-cloud-amd64", "6.1.0-56-cloud-amd64", "6.1.0-50-cloud-amd64"]
-            .into_iter()
-            .max_by_key(|release| numbers(release));
-        assert_eq!(newest, Some("6.1.0-56-cloud-amd64"));
-    }
 }
