@@ -164,8 +164,11 @@ struct Home(File);
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // It was just there. In the wrong namespace nothing may go on.
-        enter(&self.0).expect("come back to the network namespace of this process");
+        // It was just there, so what keeps it out, such as want of memory, passes. In the wrong namespace nothing may go on, not
+        // even undoing what was done.
+        if enter(&self.0).is_err() {
+            enter(&self.0).expect("come back to the network namespace of this process");
+        }
     }
 }
 
