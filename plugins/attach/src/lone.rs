@@ -98,19 +98,9 @@ impl<'a> Adding<'a> {
         netns: &'a NetnsPath,
     ) -> anyhow::Result<Self> {
         let ipam = Ipam::resolve(request)?;
-        let (container, host) = (Container::open(netns)?, Netlink::open()?);
-        let mut adding = Self { kind, request, attachment, netns, ipam, container, host };
-        let found = kind.records(&attachment.network).find::<Attached>(attachment)?;
-        let undo = || del(kind, request, attachment, None).context("detach what an earlier ADD left");
-        if matches!(found, Some((State::Pending, _))) {
-            undo()?;
-        }
-        adding.container.require_free(&attachment.ifname)?;
-        if matches!(found, Some((State::Complete, _))) {
-            log::warn!("{attachment}: attached before and never detached; detaching first");
-            undo()?;
-        }
-        Ok(adding)
+        let (mut container, host) = (Container::open(netns)?, Netlink::open()?);
+        clear_leftovers(kind, request, attachment, &mut container)?;
+        Ok(Self { kind, request, attachment, netns, ipam, container, host })
     }
 
     /// Attaches the container, or fails and leaves nothing behind.
@@ -178,6 +168,28 @@ impl<'a> Adding<'a> {
             if is_unknown { err.context(kind.unknown()) } else { err }
         })
     }
+}
+
+/// Undoes what a killed ADD of this attachment left, and what is left of one whose container went without a DEL, wherever that
+/// was. Fails (code 7) when the container has an interface of that name.
+pub fn clear_leftovers(
+    kind: &Kind,
+    request: &Request,
+    attachment: &Attachment,
+    container: &mut Container,
+) -> anyhow::Result<()> {
+    let found = kind.records(&attachment.network).find::<Attached>(attachment)?;
+    let state = found.map(|(state, _)| state);
+    let undo = || del(kind, request, attachment, None).context("detach what an earlier ADD left");
+    if state == Some(State::Pending) {
+        undo()?;
+    }
+    container.require_free(&attachment.ifname)?;
+    if state == Some(State::Complete) {
+        log::warn!("{attachment}: attached before and never detached; detaching first");
+        undo()?;
+    }
+    Ok(())
 }
 
 /// Makes a link in the container, under its final name. On a master of the host it is made through a socket there.
@@ -273,6 +285,8 @@ pub fn gc(kind: &Kind, request: &Request, valid: &ValidAttachments) -> anyhow::R
             failures.note(records.forget(attachment));
         }
     }
+    let keep: Vec<_> = valid.0.iter().map(|target| target.clone().on(request.name.clone())).collect();
+    failures.note(records.remove_unreadable::<Attached>(&keep));
     sweep(request, valid, &mut failures);
     failures.into_result()
 }

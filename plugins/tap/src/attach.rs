@@ -2,13 +2,11 @@
 
 use std::fs::File;
 
-use anyhow::Context;
 use attach::{
     addresses::allocate,
     container::{Container, NewInterface},
     hardware::{End, derived_mac},
     lone::{self, Attached},
-    record::State,
     veth::described,
 };
 use cni::{
@@ -40,7 +38,7 @@ pub(crate) fn add(
     refuse_dhcp(request)?;
     let mut container = Container::open(netns)?;
     let device = tun::open(&container.netns)?;
-    clear_leftovers(request, attachment, netns, &mut container)?;
+    lone::clear_leftovers(&KIND, request, attachment, &mut container)?;
     let bridge = match &config.bridge {
         Some(name) => Some(bridge::find(&mut container, name)?),
         None => None,
@@ -59,28 +57,6 @@ fn refuse_dhcp(request: &Request) -> Result<(), Error> {
     if ipam.and_then(|ipam| field(ipam, "type")).is_some_and(|kind| kind == "dhcp") {
         let why = "asks through the interface, which carries nothing before a process has its other end";
         return Err(Error::invalid_config("ipam.type", "\"dhcp\"", why));
-    }
-    Ok(())
-}
-
-/// Undoes what a killed ADD of this attachment left, and what is left of one whose container went without a DEL. Fails when the
-/// container has the interface.
-fn clear_leftovers(
-    request: &Request,
-    attachment: &Attachment,
-    netns: &NetnsPath,
-    container: &mut Container,
-) -> anyhow::Result<()> {
-    let found = KIND.records(&attachment.network).find::<Attached>(attachment)?;
-    let state = found.map(|(state, _)| state);
-    let what = "detach what an earlier ADD left";
-    if state == Some(State::Pending) {
-        lone::del(&KIND, request, attachment, Some(netns)).context(what)?;
-    }
-    container.require_free(&attachment.ifname)?;
-    if state == Some(State::Complete) {
-        log::warn!("{attachment}: attached before and never detached; detaching first");
-        lone::del(&KIND, request, attachment, None).context(what)?;
     }
     Ok(())
 }
