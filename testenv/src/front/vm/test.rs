@@ -29,6 +29,10 @@ const PARTS: &[Part] = &[
     Part { package: "chained", binary: "it", filter: "portmap::sctp::" },
     // Two kernels.
     Part { package: TWO_HOSTS.0, binary: TWO_HOSTS.1, filter: "" },
+    // CONFIG_IPVLAN, CONFIG_VLAN_8021Q, CONFIG_DUMMY
+    Part { package: "ipvlan", binary: "it", filter: "" },
+    Part { package: "vlan", binary: "it", filter: "" },
+    Part { package: "dummy", binary: "it", filter: "" },
     // Taps, which kernels differ in.
     Part { package: "tap", binary: "it", filter: "queue::" },
     // CONFIG_NET_VRF

@@ -1,0 +1,7 @@
+//! The binary of the `ipvlan` plugin.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni::run::run::<ipvlan::Ipvlan>()
+}

@@ -1,0 +1,7 @@
+//! The binary of the `vlan` plugin.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cni::run::run::<vlan::Vlan>()
+}
