@@ -88,6 +88,9 @@ fn forget(attachment: &Attachment) -> anyhow::Result<()> {
     del::<chained::firewall::Firewall>(attachment)?;
     del::<chained::portmap::Portmap>(attachment)?;
     del::<tap::Tap>(attachment)?;
+    del::<dummy::Dummy>(attachment)?;
+    del::<vlan::Vlan>(attachment)?;
+    del::<ipvlan::Ipvlan>(attachment)?;
     del::<macvlan::Macvlan>(attachment)?;
     del::<ptp::Ptp>(attachment)?;
     del::<bridge::Bridge>(attachment)

@@ -17,7 +17,7 @@ pub struct Made {
     /// The host's end of a veth pair.
     pub host_link: Option<String>,
     pub bridge: Option<String>,
-    /// What a macvlan is on.
+    /// What a macvlan, ipvlan or VLAN is on.
     pub master: Option<String>,
     pub addresses: Vec<IpNetwork>,
     pub masquerade: bool,
@@ -38,10 +38,12 @@ impl Made {
         for records in Records::of_every_network("macvlan")? {
             all.extend(records.all()?.into_iter().map(|record| of_macvlan(record.attachment, record.data)));
         }
-        for records in Records::of_every_network(tap::KIND.plugin)? {
-            all.extend(
-                records.all()?.into_iter().map(|record| of_lone(&tap::KIND, record.attachment, record.data)),
-            );
+        for kind in [ipvlan::KIND, vlan::KIND, dummy::KIND, tap::KIND] {
+            for records in Records::of_every_network(kind.plugin)? {
+                all.extend(
+                    records.all()?.into_iter().map(|record| of_lone(&kind, record.attachment, record.data)),
+                );
+            }
         }
         for records in Records::of_every_network("overlay")? {
             all.extend(records.all()?.into_iter().map(|record| of_overlay(record.attachment, record.data)));

@@ -221,18 +221,23 @@ fn bridge_addr_mismatch(facts: &Facts) -> Vec<Finding> {
 
 pub(super) const MACVLAN_HOST_ISOLATION: Rule = Rule {
     code: "macvlan-host-isolation",
-    summary: "the host and its macvlan containers cannot reach each other, by design",
-    text: "A macvlan and the link that it is on never exchange packets in the kernel, so the host's own address on that link is out of the containers' \
-           reach, and they of the host's. A macvlan of the host's own on the same link, with a route to the containers through it, is the way around; our \
-           plugin makes one when asked to.",
-    remedy: Remedy::Person("it is as macvlan works; the configuration decides, by `hostAccess`"),
+    summary: "the host and its macvlan or ipvlan containers cannot reach each other, by design",
+    text: "A macvlan or ipvlan and the link that it is on never exchange packets in the kernel, so the host's own address on that link is out of the containers' \
+           reach, and they of the host's. An interface of the same kind of the host's own on the same link, with a route to the containers through it, is the \
+           way around; our macvlan makes one when asked to.",
+    remedy: Remedy::Person(
+        "it is as these links work; the configuration decides, for macvlan by `hostAccess`",
+    ),
     check: macvlan_host_isolation,
 };
 
 fn macvlan_host_isolation(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for attached in facts.attachments.iter().filter(|it| it.space.is_some()) {
-        let network = facts.network(attached.key.network.as_str()).filter(|it| it.driver == "macvlan");
+        let network = facts.network(attached.key.network.as_str());
+        let plugin = attached.made.as_ref().map(|made| made.plugin);
+        let kind = plugin.or_else(|| Some(network?.driver.as_str()));
+        let Some(kind) = kind.filter(|kind| ["macvlan", "ipvlan"].contains(kind)) else { continue };
         let noted = attached.made.as_ref().and_then(|made| made.master.clone());
         let master = noted.or_else(|| network?.master.clone());
         let Some(master) = master.as_deref().and_then(|name| facts.host().link(name)) else { continue };
@@ -252,13 +257,16 @@ fn macvlan_host_isolation(facts: &Facts) -> Vec<Finding> {
         let list: Vec<_> = own.iter().map(ToString::to_string).collect();
         let message = format!("{} and this host cannot reach each other", attached.key);
         let cause =
-            format!("a macvlan never exchanges packets with its link {} ({})", master.name, list.join(", "));
-        let found = Finding::new(spot, message, cause).severity(Severity::Info);
-        let file = network.map(|network| network.list.file.display().to_string()).unwrap_or_default();
-        let command = format!(
-            "sed -i 's/\"type\": *\"macvlan\"/&, \"hostAccess\": true/' {file}  # for what attaches from then on"
-        );
-        findings.push(found.mend(Mend::ByHand(command)));
+            format!("{kind} never exchanges packets with its link {} ({})", master.name, list.join(", "));
+        let mut found = Finding::new(spot, message, cause).severity(Severity::Info);
+        if kind == "macvlan" {
+            let file = network.map(|network| network.list.file.display().to_string()).unwrap_or_default();
+            let command = format!(
+                "sed -i 's/\"type\": *\"macvlan\"/&, \"hostAccess\": true/' {file}  # for what attaches from then on"
+            );
+            found = found.mend(Mend::ByHand(command));
+        }
+        findings.push(found);
     }
     findings
 }
