@@ -14,9 +14,15 @@ use super::{cargo, count::Count, packages, say, vm};
 
 /// How long the guest may take: whole runs are to stay well under half an hour.
 const GUEST_LIMIT: Duration = Duration::from_secs(420);
-const USAGE: &str = "test: expected [--guest-limit SECONDS] [-- FILTER...]";
+const USAGE: &str = "test: expected [--strict] [--guest-limit SECONDS] [-- FILTER...]";
+/// More failures than this are no accident, and are not tried again.
+const ACCIDENTS: usize = 3;
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
+    let (strict, arguments) = match arguments {
+        [option, rest @ ..] if option == "--strict" => (true, rest),
+        rest => (false, rest),
+    };
     let (limit, filter) = match arguments {
         [option, limit, rest @ ..] if option == "--guest-limit" => (vm::seconds(limit)?, rest),
         rest => (GUEST_LIMIT, rest),
@@ -31,10 +37,14 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let binaries = cargo::build_tests()?;
     let skips = cargo::target_directory()?.join("testenv-skips");
     fs::write(&skips, "").with_context(|| format!("write {}", skips.display()))?;
-    let (mut count, succeeded) = run_tests(filter, &skips)?;
+    let filter: Vec<_> = filter.iter().map(String::as_str).collect();
+    let (mut count, succeeded) = run_tests(&filter, &skips)?;
     if !succeeded && count.failed == 0 {
         eprintln!("testenv: cargo test failed without naming a test: a binary crashed or did not build");
         count.failed = 1;
+    }
+    if !strict && (1..=ACCIDENTS).contains(&count.failures.len()) {
+        try_again(&mut count, &skips)?;
     }
     let skipped = skip::read(&skips).with_context(|| format!("read {}", skips.display()))?;
     let in_guest = vm::skipped::run(&binaries, skipped, limit);
@@ -53,8 +63,21 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Runs once more, each by itself, what failed while others loaded the machine. Whoever reads the output is told what passed only
+/// then: it is a defect of the test or of what it tests all the same.
+fn try_again(count: &mut Count, skips: &Path) -> anyhow::Result<()> {
+    eprintln!("testenv: again, one by one: {}", count.failures.join(", "));
+    let mut filter = vec!["--exact", "--test-threads", "1"];
+    filter.extend(count.failures.iter().map(String::as_str));
+    let (again, _) = run_tests(&filter, skips)?;
+    for test in count.settle(&again) {
+        say(&format!("unsteady {test}: failed first, see above, and passed by itself"))?;
+    }
+    Ok(())
+}
+
 /// Runs the built tests; their output goes on to ours. An ordinary user's tests run as root of a user namespace.
-fn run_tests(filter: &[String], skips: &Path) -> anyhow::Result<(Count, bool)> {
+fn run_tests(filter: &[&str], skips: &Path) -> anyhow::Result<(Count, bool)> {
     let mut command = if geteuid().is_root() {
         Command::new(cargo::program())
     } else {
@@ -72,7 +95,7 @@ fn run_tests(filter: &[String], skips: &Path) -> anyhow::Result<(Count, bool)> {
         let line = line.context("read the output of cargo test")?;
         stdout.write_all(&line)?;
         stdout.write_all(b"\n")?;
-        count.add_result(&String::from_utf8_lossy(&line));
+        count.add(&String::from_utf8_lossy(&line));
     }
     Ok((count, child.wait().context("wait for cargo test")?.success()))
 }

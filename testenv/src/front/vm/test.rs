@@ -125,7 +125,7 @@ fn run_on(kernel: &Kernel, tasks: &[Task<'_>], limit: Duration, count: &mut Coun
     say(&format!("on Linux {}", kernel.release))?;
     let started = Instant::now();
     let ended = boot(kernel, tasks, (limit, limit), |line| {
-        count.add_result(&String::from_utf8_lossy(line));
+        count.add(&String::from_utf8_lossy(line));
         print(line)
     })?;
     if let Err(cause) = &ended.code {
