@@ -137,10 +137,9 @@ fn exec(fleet: &Fleet, place: &str, command: &[&str]) -> anyhow::Result<ExitCode
     let enter = inside.iter().flat_map(|net| ["nsenter", net.as_str()]);
     let line =
         fleet.cluster.host(host).command_line(&enter.chain(command.iter().copied()).collect::<Vec<_>>());
-    // The suite's own programs are at hand there.
+    // The suite's own programs are at hand there, after the system's: bridge(8) is another one.
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let path =
-        std::env::join_paths([fleet.programs.clone()].into_iter().chain(std::env::split_paths(&path)))?;
+    let path = std::env::join_paths(std::env::split_paths(&path).chain([fleet.programs.clone()]))?;
     let status = Command::new(&line[0])
         .args(&line[1..])
         .env("PATH", path)
