@@ -24,7 +24,8 @@ fn names_what_is_gone() {
             (INSIDE, "ip address del fd00:1::2/64 dev eth0", "eth0 has lost its address fd00:1::2/64"),
             (INSIDE, "ip route del default", "the route to 0.0.0.0/0 via 10.1.0.1 in table 254 is gone"),
             (INSIDE, "ip -6 route del default", "the route to ::/0 via fd00:1::1 in table 254 is gone"),
-            (INSIDE, "ip link set eth0 name eth7", "eth0 is gone"),
+            // Before 6.2 only what is down changes its name.
+            (INSIDE, "ip link set eth0 down && ip link set eth0 name eth7", "eth0 is gone"),
             (INSIDE, "ip link del eth0", "eth0 is gone"),
             (HOST, "ip link set cni0 down", "bridge cni0 is down"),
             (HOST, "ip link set $veth down", "is down"),
