@@ -8,6 +8,7 @@ use kernel::{
     address::{self, Dad},
     bridge::{self, Options},
     link::{self, Kind, Link, Mtu},
+    mac::MacAddr,
     netlink::{Netlink, Request},
 };
 
@@ -47,7 +48,7 @@ pub fn create(host: &mut Netlink, wishes: &Wishes) -> anyhow::Result<Link> {
         new = new.mtu(*mtu);
     }
     let options = Options { vlan_filtering: vlan_filtering.then_some(true), ..Options::default() };
-    let made = match link::create(host, bridge::add(new, &options), name.as_str()) {
+    let mut made = match link::create(host, bridge::add(new, &options), name.as_str()) {
         Err(err) if err.is_exists() => return find(host, name)?.ok_or_else(|| err.into()),
         Err(err) if err.is_unsupported() && *vlan_filtering => return Err(no_vlan_filtering(name).into()),
         made => made?,
@@ -56,7 +57,10 @@ pub fn create(host: &mut Netlink, wishes: &Wishes) -> anyhow::Result<Link> {
     if let Err(err) = fs::write(format!("/proc/sys/net/ipv6/conf/{name}/accept_ra"), "0") {
         log::debug!("switch accept_ra off on {name}: {err}");
     }
-    // A bridge without an address of its own takes the lowest of its ports', and changes it as they come and go.
+    // A bridge without an address of its own takes the lowest of its ports', and changes it as they come and go. It gets one
+    // that differs from the kernel's random choice: Linux 5.10 passes over the one that is there, and then floods what is sent
+    // to it instead of taking it in (br_set_mac_address in net/bridge/br_device.c).
+    made.mac = made.mac.map(|MacAddr([a, b, c, d, e, f])| MacAddr([a, b, c, d, e, f ^ 1]));
     let mut change = link::change(&made.dev()).up();
     if let Some(mac) = made.mac {
         change = change.mac(mac);
