@@ -460,3 +460,19 @@ fn codes_are_explained() {
         assert!(node.scene.netctl("doctor --only nosuch").usage().contains("no rule \"nosuch\""));
     });
 }
+
+/// Source based routing takes the routes out of the main table, as a VRF does.
+#[test]
+fn routes_in_a_table_of_their_own_are_no_fault() {
+    lab::run("own_table", |lab| {
+        let node = Node::new(lab);
+        let mut list = bridged();
+        list["plugins"].as_array_mut().unwrap().push(json!({"type": "sbr"}));
+        node.conf(&list);
+        let c1 = lab.netns("c1");
+        node.add("ovl", "c1");
+        assert_eq!(c1.exec(&["ip", "route", "show", "default"]).ok(), "");
+        node.is_healthy();
+        node.del("ovl", "c1");
+    });
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use attach::container::kernel_route;
 use ipnetwork::IpNetwork;
 use kernel::{
-    link::Link,
+    link::{Kind, Link},
     route::{PROTOCOL_KERNEL, Route, SCOPE_LINK},
 };
 
@@ -34,6 +34,9 @@ fn container_no_default_route(facts: &Facts) -> Vec<Finding> {
         let (Some(space), Some(inside)) = (facts.space(attached), facts.interface(attached)) else {
             continue;
         };
+        if has_own_table(facts, attached, space, inside) {
+            continue;
+        }
         for route in wanted(attached).filter(|route| route.dst.prefix() == 0) {
             let is_ipv4 = route.dst.is_ipv4();
             if space.routes.iter().any(|it| it.is_default() && it.dst.is_ipv4() == is_ipv4) {
@@ -51,6 +54,13 @@ fn container_no_default_route(facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// The interface's routes are in no main table by design: it is in a VRF, or its packets are routed by their sender.
+fn has_own_table(facts: &Facts, attached: &Attached, space: &Space, inside: &Link) -> bool {
+    let master = inside.master.and_then(|master| space.link_at(master));
+    let is_in_vrf = master.is_some_and(|master| matches!(master.kind, Some(Kind::Vrf { .. })));
+    is_in_vrf || facts.network(attached.key.network.as_str()).is_some_and(|it| it.has_plugin("sbr"))
 }
 
 /// Gives the container the route of its result again, and what it lacks of its addresses; that route.
