@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use etherparse::{
@@ -23,6 +24,8 @@ pub const PATIENCE: Duration = Duration::from_secs(2);
 const PAYLOAD: &[u8] = b"tenon lab";
 const SEQUENCE: u16 = 1;
 const ICMP_HEADER: usize = 8;
+/// The identifier of the next request of the process.
+static NEXT: AtomicU16 = AtomicU16::new(1);
 
 impl Ns {
     /// Sends one echo request from inside and waits for its answer: the time it took. An unreachable address is a
@@ -43,8 +46,8 @@ impl Ns {
 pub(crate) fn ask(address: IpAddr, size: Option<usize>, patience: Duration) -> io::Result<Duration> {
     let socket = open(address)?;
     let start = Instant::now();
-    // The socket's number tells this request from others of the process.
-    let id = u16::try_from(socket.as_raw_fd() & 0x7fff).map_err(io::Error::other)?;
+    // Another one each time: what conntrack has decided about an earlier request with the same number would hold for this one too.
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
     send(&socket, address, &request(address, id, size))?;
     loop {
         let left = patience.saturating_sub(start.elapsed());

@@ -35,8 +35,8 @@ impl Running {
         lab.allow("/run/mount");
         let cluster = Cluster::up(Options { hosts: 3, mtu: 1500 }).expect("a cluster");
         let fleet = Fleet { cluster, network: Network::default(), programs: built(), logs: lab.dir() };
-        let agents = fleet.start_static().expect("agents");
-        let running = Self { fleet, agents };
+        let mut running = Self { fleet, agents: Vec::new() };
+        running.agents = running.fleet.start_static().expect("agents");
         wait::wait_for("the fleet is complete", SOON, || running.fleet.is_complete());
         running
     }

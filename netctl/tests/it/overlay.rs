@@ -1,12 +1,10 @@
 //! `netctl overlay`: a peers file put into force without an agent, and what the agent of a host says.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testenv::{
+    daemon::Daemon,
     lab::{self, Lab},
     plugin::built,
     wait,
@@ -45,20 +43,20 @@ impl Host {
         std::fs::write(&self.file, file.to_string()).expect("write the peers file");
     }
 
-    /// With its socket and its files in `dir`.
-    fn start_agent(&self, dir: &str) -> Child {
-        self.start_agent_at(dir, &format!("{dir}/agent.sock"))
+    /// With its socket and its files in `dir`. It ends with what is returned.
+    fn start_agent(&self, lab: &Lab, dir: &str) -> Daemon {
+        self.start_agent_at(lab, dir, &format!("{dir}/agent.sock"))
     }
 
-    fn start_agent_at(&self, dir: &str, socket: &str) -> Child {
+    fn start_agent_at(&self, lab: &Lab, dir: &str, socket: &str) -> Daemon {
         let file = format!("{dir}/overlayd.toml");
         let config = format!(
             "socket = '{socket}'\nrun = '{dir}/run'\nlib = '{dir}/lib'\nmetrics = ''\n[[network]]\nfile = '{}'\n",
             self.file
         );
         std::fs::write(&file, config).expect("write the configuration");
-        let mut command = Command::new(built().join("overlayd"));
-        command.args(["--config", &file]).stderr(Stdio::null()).spawn().expect("start overlayd")
+        let program = built().join("overlayd").display().to_string();
+        lab.daemon(lab.host(), &[&program, "--config", &file])
     }
 
     fn items(&self, line: &str) -> Vec<Value> {
@@ -125,7 +123,7 @@ fn the_agent_says_how_it_is() {
         assert_eq!(none.code, Some(3), "{none:#?}");
         assert!(none.stderr.contains("agent.sock: No such file or directory"), "{none:#?}");
 
-        let mut agent = host.start_agent(&dir);
+        let agent = host.start_agent(lab, &dir);
         wait::wait_for("the agent", Duration::from_secs(10), || {
             host.scene.netctl(&format!("overlay status {socket}")).code == Some(0)
         });
@@ -170,20 +168,9 @@ fn the_agent_says_how_it_is() {
         // An agent would undo it.
         let said = host.scene.netctl(&format!("overlay apply {} {socket}", host.file)).usage();
         assert!(said.contains("network lab is kept by the agent on"), "{said}");
-        agent.kill().unwrap();
-        agent.wait().unwrap();
+        drop(agent);
         lab.exec(&["ip", "link", "del", "ovl7"]).ok();
     });
-}
-
-/// An agent that ends with the test.
-pub(crate) struct Agent(Child);
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // What has ended already needs no ending.
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-    }
 }
 
 #[test]
@@ -193,7 +180,7 @@ fn every_example_of_overlay_works() {
         lab.allow("/run/tenon");
         let dir = lab.dir().display().to_string();
         std::fs::create_dir_all("/run/tenon").unwrap();
-        let agent = Agent(host.start_agent_at(&dir, overlay::client::SOCKET));
+        let agent = host.start_agent_at(lab, &dir, overlay::client::SOCKET);
         wait::wait_for("the agent", Duration::from_secs(10), || {
             host.scene.netctl("overlay status").code == Some(0)
         });

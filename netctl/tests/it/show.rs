@@ -4,13 +4,16 @@ use std::{
     fs,
     io::{Read, Write},
     process::{Command, Stdio},
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
 use testenv::{lab, wait};
 
 use crate::node::{Node, bridged};
+
+const LONG: Duration = Duration::from_secs(20);
 
 /// Every element that is opened is closed, in order.
 #[track_caller]
@@ -36,7 +39,7 @@ fn a_network_is_drawn_with_its_faults_and_a_trace() {
         let svg = draw("svg");
         is_well_formed(&svg);
         for text in
-            [">n1<", ">c1<", ">10.9.0.3/24<", ">cni0 · 10.9.0.1/24<", "1 hosts, 2 attachments, 0 findings"]
+            [">n1<", ">c1<", ">10.9.0.3/24<", ">cni0 · 10.9.0.1/24<", "1 host, 2 attachments, 0 findings"]
         {
             assert!(svg.contains(text), "no {text} in {svg}");
         }
@@ -217,12 +220,20 @@ fn rates_and_throughput() {
         }
         assert!(item["rtt_p50_us"].as_u64() <= item["rtt_p99_us"].as_u64(), "{item:#}");
         assert!(node.scene.netctl("bench c1 nobody").usage().contains("\"nobody\""));
+        let is_seen = AtomicBool::new(false);
         let busy = std::thread::scope(|scope| {
-            let busy = scope.spawn(|| node.items("bench c1 c2 --time 500", "Throughput"));
-            let rates = wait::poll(Duration::from_secs(20), || {
+            let busy = scope.spawn(|| {
+                // A look takes its time, too.
+                let begun = Instant::now();
+                while !is_seen.load(Ordering::Relaxed) && begun.elapsed() < LONG {
+                    node.items("bench c1 c2 --time 200", "Throughput");
+                }
+            });
+            let rates = wait::poll(LONG, || {
                 let items = node.items("top --once --interval 0.1", "Rates");
                 (items.len() == 2 && items[1]["rx_bytes_per_s"].as_u64() > Some(100_000)).then_some(items)
             });
+            is_seen.store(true, Ordering::Relaxed);
             busy.join().unwrap();
             rates.expect("traffic in top")
         });
