@@ -173,7 +173,8 @@ const INNER: f64 = 10.0;
 const CHIPS: usize = 3;
 const CHIP: f64 = 132.0;
 const CHIP_HIGH: f64 = 36.0;
-const BAR: f64 = 26.0;
+/// The height of what members hang on.
+pub const BAR: f64 = 26.0;
 const BOX: f64 = 158.0;
 const BOX_HIGH: f64 = 36.0;
 const RAIL: f64 = 18.0;

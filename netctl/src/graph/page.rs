@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     model::Picture,
-    svg::{escape, svg},
+    svg::{escape, number, svg},
 };
 
 pub fn page(picture: &Picture) -> String {
@@ -25,12 +25,12 @@ pub fn page(picture: &Picture) -> String {
             text(found, "fix"),
         );
     }
-    let count = picture.findings.len();
+    let count = number(picture.findings.len(), "finding");
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>netctl graph</title>\n<style>{STYLE}</style></head>\n\
          <body>\n<div id=\"view\">{}</div>\n<aside>\n<input id=\"search\" type=\"search\" placeholder=\"container, address, device, MAC\" autofocus>\n\
          <p id=\"hits\"></p>\n<pre id=\"panel\">Point at something; click to keep it.\nWheel: zoom. Drag: move. Double click: all.</pre>\n\
-         <h2>{count} findings</h2>\n<ul id=\"findings\">\n{findings}</ul>\n</aside>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
+         <h2>{count}</h2>\n<ul id=\"findings\">\n{findings}</ul>\n</aside>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
         svg(picture)
     )
 }
@@ -56,7 +56,7 @@ t.classList.toggle('found',words.length>0&&is);n+=is}hits.textContent=words.leng
 search.addEventListener('input',find);\
 for(const li of document.querySelectorAll('#findings li'))li.addEventListener('click',()=>{search.value=li.dataset.find;find()});\
 const at=e=>{const r=svg.getBoundingClientRect(),s=Math.max(box[2]/r.width,box[3]/r.height);\
-return[box[0]+box[2]/2+(e.clientX-r.left-r.width/2)*s,box[1]+box[3]/2+(e.clientY-r.top-r.height/2)*s,s]};\
+return[box[0]+box[2]/2+(e.clientX-r.left-r.width/2)*s,box[1]+(e.clientY-r.top)*s,s]};\
 svg.addEventListener('wheel',e=>{e.preventDefault();const[x,y]=at(e),f=e.deltaY>0?1.15:1/1.15;\
 box=[x-(x-box[0])*f,y-(y-box[1])*f,box[2]*f,box[3]*f];show()},{passive:false});\
 let from=null;svg.addEventListener('mousedown',e=>{from=at(e)});addEventListener('mouseup',()=>{from=null});\

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde_json::Value;
 
 use super::{
-    layout::{Area, LINE, MARGIN, Paper, SIDE, count, paper, tunnels},
+    layout::{Area, BAR, HostAt, LINE, MARGIN, Paper, SIDE, count, paper, tunnels},
     model::{Device, Host, Picture, Vxlan},
 };
 use crate::verb::ps::Row;
@@ -28,7 +28,38 @@ struct Pen<'a> {
     out: String,
     picture: &'a Picture,
     /// Where a device is: by host, namespace and name.
-    spots: BTreeMap<(String, String, String), (f64, f64)>,
+    spots: BTreeMap<(String, String, String), Spot>,
+}
+
+/// Where a packet is shown that was at a device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Spot {
+    x: f64,
+    y: f64,
+    /// From there to the first number.
+    rise: f64,
+    /// To the next number at the same place.
+    step: (f64, f64),
+    /// Where the host's box begins.
+    host: (f64, f64),
+}
+
+impl Spot {
+    /// Right of what is written in the box.
+    fn inside(area: &Area, host: &Area) -> Self {
+        let (_, y) = area.middle();
+        Self { x: area.x + area.width - 27.0, y, rise: 0.0, step: (18.0, 0.0), host: (host.x, host.y) }
+    }
+
+    /// At the line that leads to a box, which has no room beside it.
+    fn beside(x: f64, y: f64, host: &Area) -> Self {
+        Self { x, y, rise: 10.0, step: (0.0, 20.0), host: (host.x, host.y) }
+    }
+}
+
+/// How many there are of something.
+pub(super) fn number(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 impl Pen<'_> {
@@ -37,14 +68,15 @@ impl Pen<'_> {
         let _ = write!(
             self.out,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" id=\"picture\" viewBox=\"0 0 {width} {height}\" \
-             width=\"{width}\" height=\"{height}\" font-family=\"DejaVu Sans, Verdana, sans-serif\" font-size=\"11\">\n\
+             preserveAspectRatio=\"xMidYMin meet\" width=\"{width}\" height=\"{height}\" font-family=\"DejaVu Sans, Verdana, sans-serif\" font-size=\"11\">\n\
              <style>{STYLE}</style>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n"
         );
         let hosts = self.picture.hosts.len();
         let containers: usize =
             self.picture.hosts.iter().flat_map(|host| &host.groups).map(|group| group.members.len()).sum();
         let wrong = self.picture.findings.len();
-        let text = format!("{hosts} hosts, {containers} attachments, {wrong} findings");
+        let text = [(hosts, "host"), (containers, "attachment"), (wrong, "finding")];
+        let text = text.map(|(count, word)| number(count, word)).join(", ");
         self.text(MARGIN, MARGIN + 6.0, "title", &text);
         for (nth, found) in self.picture.findings.iter().take(1).enumerate() {
             let more = if wrong > 1 { format!(" (and {} more)", wrong - 1) } else { String::new() };
@@ -93,7 +125,7 @@ impl Pen<'_> {
         }
     }
 
-    fn host(&mut self, host: &Host, at: &super::layout::HostAt) {
+    fn host(&mut self, host: &Host, at: &HostAt) {
         let _ = write!(self.out, "<g class=\"host\">");
         self.area(&at.area, "hostbox", 8.0);
         self.text(at.area.x + 12.0, at.area.y + 19.0, "hostname", &host.name);
@@ -102,14 +134,14 @@ impl Pen<'_> {
             self.text(at.area.x + at.area.width - 20.0, at.area.y + 19.0, "wrong", "!");
         }
         for (device, area) in host.devices.iter().zip(&at.devices) {
-            self.device(&host.name, device, area, "chip");
+            self.device(host, at, device, (area, "chip"));
         }
         for (group, place) in host.groups.iter().zip(&at.groups) {
             for (x, top, bottom) in &place.rails {
                 let _ = write!(self.out, "<path class=\"rail\" d=\"M{x} {top}V{bottom}\"/>");
             }
             match &group.device {
-                Some(device) => self.device(&host.name, device, &place.bar, "bar"),
+                Some(device) => self.device(host, at, device, (&place.bar, "bar")),
                 None => {
                     self.area(&place.bar, "bar none", 3.0);
                     self.text(place.bar.x + 8.0, place.bar.y + 17.0, "name", "routed");
@@ -119,15 +151,16 @@ impl Pen<'_> {
                 let (stub, middle) = (area.x - 9.0, area.middle().1);
                 let _ = write!(self.out, "<path class=\"rail\" d=\"M{stub} {middle}H{}\"/>", area.x);
                 if let Some(veth) = row.host_link() {
-                    self.spot(&host.name, "host", veth, (stub, middle));
+                    self.spot(&host.name, "host", veth, Spot::beside(stub, middle, &at.area));
                 }
-                self.member(&host.name, row, area);
+                self.member(&host.name, row, area, &at.area);
             }
         }
         self.out.push_str("</g>\n");
     }
 
-    fn device(&mut self, host: &str, device: &Device, area: &Area, class: &str) {
+    fn device(&mut self, host: &Host, at: &HostAt, device: &Device, (area, class): (&Area, &str)) {
+        let host = host.name.as_str();
         let Device { name, kind, addresses, mac, mtu, up, vxlan } = device;
         let wrong = self.picture.wrong(host, &[name]);
         let mut title = format!("{host}: {name} ({kind})\n{}", addresses.join(", "));
@@ -153,10 +186,10 @@ impl Pen<'_> {
             self.text(area.x + 8.0, area.y + 29.0, "small", &cut(&second, area.width));
         }
         self.out.push_str("</g>\n");
-        self.spot(host, "host", name, area.middle());
+        self.spot(host, "host", name, Spot::inside(area, &at.area));
     }
 
-    fn member(&mut self, host: &str, row: &Row, area: &Area) {
+    fn member(&mut self, host: &str, row: &Row, area: &Area, of_host: &Area) {
         let netns = row.netns_name();
         let names: Vec<&str> = [Some(netns), row.host_link()].into_iter().flatten().collect();
         let wrong = self.picture.wrong(host, &names);
@@ -168,7 +201,7 @@ impl Pen<'_> {
         self.text(area.x + 8.0, area.y + 29.0, "small", &cut(&row.first_address(), area.width));
         self.out.push_str("</g>\n");
         for name in [netns, label] {
-            self.spot(host, name, row.ifname(), area.middle());
+            self.spot(host, name, row.ifname(), Spot::inside(area, of_host));
         }
     }
 
@@ -180,7 +213,7 @@ impl Pen<'_> {
             let spot = self.spots.get(&(node.to_owned(), netns.to_owned(), device.to_owned()))?;
             Some((*spot, word(&hop["event"]) == "drop"))
         };
-        let mut way: Vec<((f64, f64), bool)> = Vec::new();
+        let mut way: Vec<(Spot, bool)> = Vec::new();
         for (spot, dropped) in self.picture.hops.iter().filter_map(place) {
             match way.last_mut() {
                 Some((last, drop)) if *last == spot => *drop |= dropped,
@@ -190,13 +223,12 @@ impl Pen<'_> {
         if way.is_empty() {
             return;
         }
-        let points: Vec<_> = way.iter().map(|((x, y), _)| format!("{x},{y}")).collect();
-        let _ = write!(self.out, "<g class=\"way\"><polyline points=\"{}\"/>", points.join(" "));
+        let _ = write!(self.out, "<g class=\"way\"><polyline points=\"{}\"/>", line(&way));
         // Where it comes by twice, there and back, each has its place.
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
-        for (nth, ((x, y), dropped)) in way.iter().enumerate() {
+        for (nth, (Spot { x, y, rise, step: (right, down), .. }, dropped)) in way.iter().enumerate() {
             let time = times.entry(format!("{x},{y}")).or_default();
-            let (x, y) = (x + 18.0 * count(*time), y - 14.0);
+            let (x, y) = (x + right * count(*time), y - rise + down * count(*time));
             *time += 1;
             let class = if *dropped { "hop drop" } else { "hop" };
             let _ = write!(
@@ -209,7 +241,7 @@ impl Pen<'_> {
         self.out.push_str("</g>\n");
     }
 
-    fn spot(&mut self, host: &str, netns: &str, device: &str, at: (f64, f64)) {
+    fn spot(&mut self, host: &str, netns: &str, device: &str, at: Spot) {
         self.spots.entry((host.to_owned(), netns.to_owned(), device.to_owned())).or_insert(at);
     }
 
@@ -236,6 +268,22 @@ impl Pen<'_> {
     }
 }
 
+/// The points of a way. From host to host it goes above what is between them, and from a bridge along its lower edge.
+fn line(way: &[(Spot, bool)]) -> String {
+    let mut points = Vec::new();
+    for (nth, (spot, _)) in way.iter().enumerate() {
+        let before = nth.checked_sub(1).map_or(*spot, |before| way[before].0);
+        let (higher, lower) = if before.y < spot.y { (before, *spot) } else { (*spot, before) };
+        if before.host != spot.host {
+            points.extend([(before.x, before.host.1 - ABOVE), (spot.x, spot.host.1 - ABOVE)]);
+        } else if lower.rise > 0.0 && lower.y - higher.y > BAR {
+            points.extend([(before.x, higher.y + BELOW), (spot.x, higher.y + BELOW)]);
+        }
+        points.push((spot.x, spot.y));
+    }
+    points.iter().map(|(x, y)| format!("{x},{y}")).collect::<Vec<_>>().join(" ")
+}
+
 fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
@@ -259,6 +307,10 @@ fn colour(nth: usize) -> &'static str {
     ["#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#d55e00"][nth % 6]
 }
 
+/// Between a host's box and the line over it.
+const ABOVE: f64 = 9.0;
+/// From the middle of a bridge to between it and its members.
+const BELOW: f64 = 18.0;
 const STYLE: &str = "\
 .paper{fill:#fff}.title{font-size:15px;font-weight:bold;fill:#222}.wrong{fill:#b00020;font-weight:bold}\
 .hostbox{fill:#f6f8fa;stroke:#8c959f}.hostname{font-size:13px;font-weight:bold;fill:#222}.name{fill:#222;font-weight:bold}\
