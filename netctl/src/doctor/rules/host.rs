@@ -49,7 +49,15 @@ pub(super) fn is_routed(facts: &Facts, attached: &Attached) -> bool {
     let is_port = facts.host_link(attached).map(|link| link.master.is_some());
     let by_bridge =
         |network: &Network| network.bridge.is_some() && network.is_gateway && is_port == Some(true);
-    network.is_some_and(|it| by_bridge(it) || is_ptp(it) && is_port.is_some())
+    // Without a configuration the record tells, as far as it does.
+    let by_record = || {
+        let made = attached.made.as_ref().filter(|_| network.is_none());
+        made.is_some_and(|made| match made.plugin {
+            "ptp" => is_port.is_some(),
+            plugin => is_port == Some(true) && (made.masquerade || plugin == "overlay"),
+        })
+    };
+    network.is_some_and(|it| by_bridge(it) || is_ptp(it) && is_port.is_some()) || by_record()
 }
 
 /// Where the container's packets come to the host: the bridge, or the host's end of the veth.
