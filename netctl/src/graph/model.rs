@@ -127,7 +127,9 @@ impl Picture {
             let is_named = |name: &str| !name.is_empty() && names.contains(&name);
             // A container's interfaces have names that others have too.
             let inside = !netns.is_empty() && netns != "host";
-            text(found, "node") == host && if inside { is_named(&netns) } else { is_named(&device) }
+            // What has no device is the host's.
+            let of_host = if device.is_empty() { "host" } else { &device };
+            text(found, "node") == host && is_named(if inside { &netns } else { of_host })
         };
         self.findings.iter().filter(is_there).collect()
     }

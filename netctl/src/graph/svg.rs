@@ -127,12 +127,14 @@ impl Pen<'_> {
 
     fn host(&mut self, host: &Host, at: &HostAt) {
         let _ = write!(self.out, "<g class=\"host\">");
+        let own = self.picture.wrong(&host.name, &["host"]);
+        self.open("thing", &host.name, &own);
         self.area(&at.area, "hostbox", 8.0);
         self.text(at.area.x + 12.0, at.area.y + 19.0, "hostname", &host.name);
-        let own = self.picture.wrong(&host.name, &["host"]);
         if !own.is_empty() {
             self.text(at.area.x + at.area.width - 20.0, at.area.y + 19.0, "wrong", "!");
         }
+        self.out.push_str("</g>\n");
         for (device, area) in host.devices.iter().zip(&at.devices) {
             self.device(host, at, device, (area, "chip"));
         }

@@ -50,6 +50,13 @@ fn a_network_is_drawn_with_its_faults_and_a_trace() {
         is_well_formed(&svg);
         assert_eq!(svg.matches(" bad\"").count(), 1, "{svg}");
         assert!(svg.contains("error[mtu-blackhole]"), "{svg}");
+        lab.host().set_sysctl("net.ipv4.ip_forward", "0");
+        let both = draw("svg");
+        lab.host().set_sysctl("net.ipv4.ip_forward", "1");
+        assert!(
+            both.matches(" bad\"").count() == 2 && both.contains("<title>n1\nerror[ip-forward-off]"),
+            "{both}"
+        );
         // Nothing of a page comes from elsewhere.
         let page = draw("html").replace("http://www.w3.org/2000/svg", "");
         for outside in ["http:", "https:", "src=", "href=", "@import", "url("] {
