@@ -11,7 +11,7 @@ use super::{
     run::Report,
     verdict::{Drop, Verdict},
 };
-use crate::{agent::protocol::At, drops::hint::hint, term::Style};
+use crate::{agent::protocol::At, drops::hint::hint, output, term::Style};
 
 /// `{"apiVersion":"netctl/v1","kind":"Trace",…}`
 pub fn document(report: &Report) -> Value {
@@ -121,6 +121,13 @@ pub fn table(report: &Report, style: Style) -> String {
 }
 
 const HEAD: [&str; 6] = ["#", "node", "where", "event", "µs", "what"];
+
+/// A line a hop under a header, which is there even where nothing was seen.
+pub fn csv(report: &Report) -> String {
+    let rows = rows(report);
+    let head = [HEAD.map(ToOwned::to_owned).to_vec()];
+    output::csv(if rows.is_empty() { &head } else { &rows })
+}
 
 /// A line a hop, under a header; nothing where nothing was seen.
 pub fn rows(report: &Report) -> Vec<Vec<String>> {

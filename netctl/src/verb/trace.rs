@@ -127,7 +127,7 @@ fn show_report(report: &Report, context: &Context) {
     match context.layout.format {
         Format::Json => output::write(&format!("{}\n", show::document(report))),
         Format::Yaml => output::write(&output::yaml(&show::document(report))),
-        Format::Csv => output::write(&output::csv(&show::rows(report))),
+        Format::Csv => output::write(&show::csv(report)),
         Format::Name => output::write(&format!("{}\n", report.outcome.verdict.word())),
         Format::Table | Format::Wide => output::write(&show::table(report, context.style)),
     }
