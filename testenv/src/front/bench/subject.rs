@@ -11,11 +11,12 @@ mod bridge;
 mod chain;
 mod dual;
 mod host_device;
+mod link;
 mod macvlan;
 mod ptp;
 mod questions;
 
-pub(super) const SUBJECTS: [Subject; 8] = [
+pub(super) const SUBJECTS: [Subject; 10] = [
     bridge::PLAIN,
     bridge::MASQUERADE,
     chain::PUBLISHED,
@@ -24,6 +25,8 @@ pub(super) const SUBJECTS: [Subject; 8] = [
     ptp::DUAL_STACK,
     host_device::ONE_FAMILY,
     host_device::DUAL_STACK,
+    link::IPVLAN,
+    link::VLAN,
 ];
 
 /// A network of one kind. Every contender has one for itself, with attachments numbered from 0.
@@ -34,6 +37,8 @@ pub(super) struct Subject {
     pub(super) programs: &'static [(&'static str, &'static str)],
     /// Makes what must be there before the first ADD.
     pub(super) prepare: fn(&Network<'_>) -> anyhow::Result<()>,
+    /// The kernel's name of a kind of links without which there is nothing to compare.
+    pub(super) needs: Option<&'static str>,
     /// Another attachment stays there throughout, so that none is the network's first or last, as the floor is prepared.
     pub(super) beside: bool,
     /// The configurations of an attachment's plugins, in the order of ADD, without name and version.

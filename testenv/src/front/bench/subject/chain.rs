@@ -14,6 +14,7 @@ pub(super) const PUBLISHED: Subject = Subject {
         ("chained", "firewall"),
     ],
     prepare: nothing,
+    needs: None,
     beside: false,
     chain: |network, slot| {
         let port = 10_000 + 100 * usize::from(network.number) + slot;
@@ -35,6 +36,7 @@ pub(super) const PUBLISHED: Subject = Subject {
 /// The network's first and last attachment make and remove what all share, such as the accepts in the host's filter.
 pub(super) const BESIDE: Subject = Subject {
     title: "bridge + ipMasq + portmap + firewall, beside another",
+    needs: None,
     beside: true,
     cases: &[(0, &[1])],
     budgets: &[peer("ADD", 1, 10.0), peer("DEL", 1, 5.0)],

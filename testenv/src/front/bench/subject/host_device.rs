@@ -18,6 +18,7 @@ pub(super) const ONE_FAMILY: Subject = Subject {
     title: "host-device",
     programs: PROGRAMS,
     prepare: dual::wire,
+    needs: None,
     beside: false,
     chain: |network, _| {
         let mut ipam = dual::ipam(network);
@@ -34,6 +35,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     title: "host-device, both families",
     programs: PROGRAMS,
     prepare: dual::wire,
+    needs: None,
     beside: false,
     chain: |network, _| {
         Ok(vec![json!({ "type": "host-device", "device": network.name, "ipam": dual::ipam(network) })])

@@ -13,6 +13,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     title: "macvlan, both families",
     programs: &[("macvlan", "macvlan"), ("ipam", "host-local")],
     prepare: dual::wire,
+    needs: None,
     beside: true,
     chain: |network, _| {
         Ok(vec![json!({ "type": "macvlan", "master": network.name, "ipam": dual::ipam(network) })])

@@ -19,6 +19,7 @@ pub(super) const DUAL_STACK: Subject = Subject {
     title: "ptp, both families",
     programs: &[("ptp", "ptp"), ("ipam", "host-local")],
     prepare: nothing,
+    needs: None,
     beside: true,
     chain: |network, _| Ok(vec![json!({ "type": "ptp", "ipam": dual::ipam(network) })]),
     floor: Some(Floor { prepare: nothing, scripts }),
