@@ -16,7 +16,7 @@ use super::{cargo, count::Count, packages, say, vm};
 const GUEST_LIMIT: Duration = Duration::from_secs(420);
 const USAGE: &str = "test: expected [--strict] [--guest-limit SECONDS] [-- FILTER...]";
 /// More failures than this are no accident, and are not tried again.
-const ACCIDENTS: usize = 3;
+pub(super) const ACCIDENTS: usize = 3;
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let (strict, arguments) = match arguments {
@@ -47,8 +47,11 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
         try_again(&mut count, &skips)?;
     }
     let skipped = skip::read(&skips).with_context(|| format!("read {}", skips.display()))?;
-    let in_guest = vm::skipped::run(&binaries, skipped, limit);
+    let in_guest = vm::skipped::run(&binaries, skipped, limit, strict);
     count.turn_over(in_guest.failed.len());
+    for test in &in_guest.unsteady {
+        say(&format!("unsteady {test}: failed in the first guest, see above, and passed in the next"))?;
+    }
     for test in &in_guest.failed {
         say(&format!("failed in the guest: {test}"))?;
     }

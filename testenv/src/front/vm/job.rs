@@ -14,6 +14,7 @@ use super::guest::REPORT;
 use crate::front::cargo::{self, TestBinary};
 
 /// One start of a test binary.
+#[derive(Clone)]
 pub(super) struct Task<'a> {
     /// Told again in the [`Report`].
     pub(super) name: String,
