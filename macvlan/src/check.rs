@@ -1,6 +1,9 @@
 //! CHECK and STATUS.
 
-use attach::{check::failed, lone};
+use attach::{
+    check::failed,
+    lone::{self, is_exactly},
+};
 use cni::{
     names::{Attachment, NetnsPath},
     request::Request,
@@ -20,13 +23,8 @@ use crate::{
 /// What ADD made is still there.
 pub(crate) fn check(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<()> {
     let config = Config::new(request)?;
-    lone::check(request, attachment, netns, |link| {
-        let expected = if config.tap { Kind::Macvtap(config.mode) } else { Kind::Macvlan(config.mode) };
-        if link.kind.as_ref() == Some(&expected) {
-            return Ok(());
-        }
-        Err(format!("{:?}, not {expected:?}", link.kind))
-    })?;
+    let expected = if config.tap { Kind::Macvtap(config.mode) } else { Kind::Macvlan(config.mode) };
+    lone::check(request, attachment, netns, is_exactly(expected))?;
     check_host(attachment)
 }
 

@@ -310,6 +310,16 @@ pub fn check(
     check::routes(&mut container.netlink, &link, &result)
 }
 
+/// For [`check`]: the link is of exactly this kind, modes and identifiers included.
+pub fn is_exactly(expected: link::Kind) -> impl Fn(&Link) -> Result<(), String> {
+    move |link| {
+        if link.kind.as_ref() == Some(&expected) {
+            return Ok(());
+        }
+        Err(format!("{:?}, not {expected:?}", link.kind))
+    }
+}
+
 fn addresses_of(result: &AddResult) -> Vec<IpNetwork> {
     result.ips.iter().map(|ip| ip.address).collect()
 }

@@ -180,12 +180,11 @@ impl Records {
         written
     }
 
-    /// The network's first, which is what is missing most often.
+    /// From the top: most often the network's directory is missing too, and its parent is there.
     fn make_directory(&self) -> io::Result<()> {
-        match self.dir.parent().map(fs::create_dir) {
-            Some(Err(err)) if err.kind() == io::ErrorKind::NotFound => {}
-            _ if fs::create_dir(&self.dir).is_ok() => return Ok(()),
-            _ => {}
+        if let Some(network) = self.dir.parent() {
+            // What is wrong with it, the next call says.
+            let _ = fs::create_dir(network);
         }
         fs::create_dir_all(&self.dir)
     }

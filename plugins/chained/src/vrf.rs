@@ -292,7 +292,7 @@ fn check_routes(
     let mut present = route::list(nl, Family::V4, filter)?;
     present.extend(route::list(nl, Family::V6, filter)?);
     for (dst, gateway) in moved {
-        let same = |dev: &Option<IpAddr>| dev == gateway;
+        let same = |via: &Option<IpAddr>| via == gateway;
         let found = present.iter().filter(|route| route.dst == *dst);
         if !found.into_iter().any(|it| same(&it.gateway) || it.next_hops.iter().any(|hop| same(&hop.gateway)))
         {

@@ -1,6 +1,6 @@
 //! CHECK and STATUS.
 
-use attach::lone;
+use attach::lone::{self, is_exactly};
 use cni::{
     names::{Attachment, NetnsPath},
     request::Request,
@@ -13,12 +13,7 @@ use crate::{KIND, config::Config};
 /// What ADD made is still there. The mode is the master's, so that another network on it may have changed it.
 pub(crate) fn check(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<()> {
     let expected = Kind::Ipvlan(Config::new(request)?.mode);
-    lone::check(request, attachment, netns, |link| {
-        if link.kind.as_ref() == Some(&expected) {
-            return Ok(());
-        }
-        Err(format!("{:?}, not {expected:?}", link.kind))
-    })
+    lone::check(request, attachment, netns, is_exactly(expected))
 }
 
 /// Whether an ADD could succeed now: the kernel has such interfaces, the master, if it is the host's and named, is there, and

@@ -5,7 +5,7 @@ use std::fs::File;
 use attach::{
     check::{failed, link_in_container},
     container::Container,
-    lone,
+    lone::{self, is_exactly},
 };
 use cni::{
     error::{Code, Error},
@@ -20,13 +20,7 @@ use crate::{bridge, config::Config, labelled};
 /// What ADD made is still there. Whether a process has the other end is not asked: a virtual machine may be off.
 pub(crate) fn check(request: &Request, attachment: &Attachment, netns: &NetnsPath) -> anyhow::Result<()> {
     let config = Config::new(request)?;
-    lone::check(request, attachment, netns, |link| {
-        let expected = Kind::Tap(config.tap);
-        if link.kind.as_ref() == Some(&expected) {
-            return Ok(());
-        }
-        Err(format!("{:?}, not {expected:?}", link.kind))
-    })?;
+    lone::check(request, attachment, netns, is_exactly(Kind::Tap(config.tap)))?;
     let Some(name) = &config.bridge else { return Ok(()) };
     let mut container = Container::open(netns)?;
     let link = link_in_container(&mut container, attachment.ifname.as_str(), false)?;

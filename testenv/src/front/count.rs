@@ -28,10 +28,9 @@ impl Count {
     /// in both.
     pub(super) fn settle(&mut self, again: &Self) -> Vec<String> {
         let all_ran = again.passed + again.failed >= self.failures.len();
-        let (settled, failures) = std::mem::take(&mut self.failures)
+        let (settled, failures): (Vec<_>, Vec<_>) = std::mem::take(&mut self.failures)
             .into_iter()
             .partition(|test| all_ran && !again.failures.contains(test));
-        let settled: Vec<_> = settled;
         self.failures = failures;
         self.failed = self.failed.saturating_sub(settled.len());
         self.passed += settled.len();
