@@ -2,7 +2,11 @@
 //!
 //! The rules are those of the reference library (`pkg/utils/utils.go`).
 
-use std::{cell::RefCell, fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -131,14 +135,15 @@ impl Attachment {
 
     /// The SHA-256 that [`Attachment::hash`] is of.
     pub fn digest(&self) -> [u8; 32] {
-        LAST_HASH.with_borrow_mut(|last| match last {
+        let mut last = LAST_HASH.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
             Some((of, hash)) if of == self => *hash,
             _ => {
                 let hash = self.compute_digest();
                 *last = Some((self.clone(), hash));
                 hash
             }
-        })
+        }
     }
 
     fn compute_digest(&self) -> [u8; 32] {
@@ -170,10 +175,9 @@ impl fmt::Display for Attachment {
     }
 }
 
-thread_local! {
-    /// A plugin serves one attachment, and names two dozen things after its hash.
-    static LAST_HASH: RefCell<Option<(Attachment, [u8; 32])>> = const { RefCell::new(None) };
-}
+/// A plugin serves one attachment, and names two dozen things after its hash. Not one a thread: whoever has a destructor to
+/// run at a thread's end makes musl set up a heap of its own.
+static LAST_HASH: Mutex<Option<(Attachment, [u8; 32])>> = Mutex::new(None);
 
 /// The first `digits` hex digits of `bytes`.
 pub fn hex(bytes: &[u8], digits: usize) -> String {
