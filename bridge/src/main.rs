@@ -1,7 +1,5 @@
 //! The binary of the `bridge` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<bridge::Bridge>()
+fn main() {
+    cni::run::run::<bridge::Bridge>();
 }

@@ -1,7 +1,5 @@
 //! The binary of the `macvlan` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<macvlan::Macvlan>()
+fn main() {
+    cni::run::run::<macvlan::Macvlan>();
 }

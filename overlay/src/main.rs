@@ -1,7 +1,5 @@
 //! The binary of the `overlay` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<overlay::plugin::Overlay>()
+fn main() {
+    cni::run::run::<overlay::plugin::Overlay>();
 }

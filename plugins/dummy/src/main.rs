@@ -1,7 +1,5 @@
 //! The binary of the `dummy` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<dummy::Dummy>()
+fn main() {
+    cni::run::run::<dummy::Dummy>();
 }

@@ -1,7 +1,5 @@
 //! The binary of the `ipvlan` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<ipvlan::Ipvlan>()
+fn main() {
+    cni::run::run::<ipvlan::Ipvlan>();
 }

@@ -1,7 +1,5 @@
 //! The binary of the `ptp` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<ptp::Ptp>()
+fn main() {
+    cni::run::run::<ptp::Ptp>();
 }

@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tap::labelled::run_if_asked().unwrap_or_else(cni::run::run::<tap::Tap>)
+    tap::labelled::run_if_asked().unwrap_or_else(|| cni::run::run::<tap::Tap>())
 }

@@ -1,7 +1,5 @@
 //! The binary of the `vlan` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<vlan::Vlan>()
+fn main() {
+    cni::run::run::<vlan::Vlan>();
 }

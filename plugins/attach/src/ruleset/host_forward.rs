@@ -140,32 +140,22 @@ impl Accepts<'_> {
     }
 
     fn remove_in(&self, nft: &mut Nft, table: Table<'static>) -> Result<()> {
+        // The user's chain goes too if it is empty, unless somebody else jumps to it. All in one batch: each that removes
+        // something is waited for when the socket is closed.
+        let mut with_admin = true;
         for attempt in 0.. {
             let generation = nft.generation()?;
-            let (batch, is_last) = self.removal(nft, table)?;
+            let batch = self.removal(nft, table, with_admin)?;
             match nft.commit(batch.only_at(generation)) {
-                Err(err) if is_overtaken(&err) && attempt < ATTEMPTS => continue,
-                done => done?,
+                Err(err) if is_overtaken(&err) && attempt < ATTEMPTS => {}
+                Err(err) if err.is_busy() && with_admin => with_admin = false,
+                done => return done,
             }
-            if is_last {
-                // The user's chain goes if it is empty and nobody else jumps to it.
-                let admin = table.chain(self.admin_chain);
-                if nft.rules(admin)?.is_empty() {
-                    let mut batch = Batch::new();
-                    batch.remove_chain(admin);
-                    match nft.commit(batch) {
-                        Err(err) if err.is_busy() => {}
-                        done => done?,
-                    }
-                }
-            }
-            break;
         }
         Ok(())
     }
 
-    /// And whether it takes everything.
-    fn removal(&self, nft: &mut Nft, table: Table<'static>) -> Result<(Batch, bool)> {
+    fn removal(&self, nft: &mut Nft, table: Table<'static>, with_admin: bool) -> Result<Batch> {
         let (forward, accepts) = (table.chain(FORWARD), table.chain(CNI_FORWARD));
         let there = nft.rules(accepts)?;
         let mut batch = Batch::new();
@@ -174,17 +164,21 @@ impl Accepts<'_> {
         let others = there.iter().filter(|rule| {
             !own.contains(rule) && rule.verdict() != Some(Verdict::Jump(self.admin_chain.to_owned()))
         });
-        let is_last = !own.is_empty() && others.count() == 0;
-        if is_last {
-            for rule in nft.rules(forward)? {
-                if rule.verdict() == Some(Verdict::Jump(CNI_FORWARD.to_owned())) {
-                    batch.remove_rule(forward, rule.handle);
-                }
-            }
-            batch.flush_chain(accepts);
-            batch.remove_chain(accepts);
+        if own.is_empty() || others.count() > 0 {
+            return Ok(batch);
         }
-        Ok((batch, is_last))
+        for rule in nft.rules(forward)? {
+            if rule.verdict() == Some(Verdict::Jump(CNI_FORWARD.to_owned())) {
+                batch.remove_rule(forward, rule.handle);
+            }
+        }
+        batch.flush_chain(accepts);
+        batch.remove_chain(accepts);
+        let admin = table.chain(self.admin_chain);
+        if with_admin && jumps(&there, self.admin_chain) && nft.rules(admin)?.is_empty() {
+            batch.remove_chain(admin);
+        }
+        Ok(batch)
     }
 }
 

@@ -1,7 +1,5 @@
 //! The binary of the `firewall` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<chained::firewall::Firewall>()
+fn main() {
+    cni::run::run::<chained::firewall::Firewall>();
 }

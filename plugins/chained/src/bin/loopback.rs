@@ -1,7 +1,5 @@
 //! The binary of the `loopback` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<chained::loopback::Loopback>()
+fn main() {
+    cni::run::run::<chained::loopback::Loopback>();
 }

@@ -1,7 +1,5 @@
 //! The binary of the `portmap` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<chained::portmap::Portmap>()
+fn main() {
+    cni::run::run::<chained::portmap::Portmap>();
 }

@@ -1,7 +1,5 @@
 //! The binary of the `tuning` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<chained::tuning::Tuning>()
+fn main() {
+    cni::run::run::<chained::tuning::Tuning>();
 }

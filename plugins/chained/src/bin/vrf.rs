@@ -1,7 +1,5 @@
 //! The binary of the `vrf` plugin.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<chained::vrf::Vrf>()
+fn main() {
+    cni::run::run::<chained::vrf::Vrf>();
 }

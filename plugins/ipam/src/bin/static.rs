@@ -1,7 +1,5 @@
 //! CNI plugin `static`.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    cni::run::run::<ipam::static_::Static>()
+fn main() {
+    cni::run::run::<ipam::static_::Static>();
 }
