@@ -87,7 +87,7 @@ fn anew(policy: &Policy) -> Batch {
     for set in [PORTS, PEERS_V4, PEERS_V6] {
         batch.add_set(set);
     }
-    for chain in [INPUT, FORWARD] {
+    for chain in [INPUT, FORWARD, ARRIVING, PASSING] {
         batch.add_chain(chain);
     }
     let ports: Vec<_> = ports.iter().map(|port| Element::new([Value::Port(*port)])).collect();
@@ -95,21 +95,22 @@ fn anew(policy: &Policy) -> Batch {
     for (set, elements) in peer_elements(peers.iter()) {
         batch.add_elements(set, &elements);
     }
-    let to_us = |chain| {
-        Rule::new(chain)
-            .equal(Field::L4Proto, &Value::Protocol(UDP))
-            .in_set(&[Field::DestinationPort.into()], PORTS)
-    };
-    batch.append_rule(
-        to_us(INPUT).equal(Field::Iifname, &Value::Ifname("lo".into())).verdict(Verdict::Accept),
-    );
-    let source_v4 = [Field::Ip4Source.into(), Field::DestinationPort.into()];
-    let source_v6 = [Field::Ip6Source.into(), Field::DestinationPort.into()];
-    batch.append_rule(to_us(INPUT).not_in_set(&source_v4, PEERS_V4).counter().verdict(Verdict::Drop));
-    batch.append_rule(to_us(INPUT).not_in_set(&source_v6, PEERS_V6).counter().verdict(Verdict::Drop));
+    // What is not for our ports, as most, is looked at once.
+    for (hook, decides) in [(INPUT, ARRIVING), (FORWARD, PASSING)] {
+        let udp = Rule::new(hook).equal(Field::L4Proto, &Value::Protocol(UDP));
+        let to_us = udp.in_set(&[Field::DestinationPort.into()], PORTS);
+        batch.append_rule(to_us.verdict(Verdict::Jump(decides.name.to_owned())));
+    }
+    for (field, peers) in [(Field::Ip4Source, PEERS_V4), (Field::Ip6Source, PEERS_V6)] {
+        let from_peer = Rule::new(ARRIVING).in_set(&[field.into(), Field::DestinationPort.into()], peers);
+        batch.append_rule(from_peer.verdict(Verdict::Accept));
+    }
+    let from_us = Rule::new(ARRIVING).equal(Field::Iifname, &Value::Ifname("lo".into()));
+    batch.append_rule(from_us.verdict(Verdict::Accept));
+    batch.append_rule(Rule::new(ARRIVING).counter().verdict(Verdict::Drop));
     for pool in pools {
         let field = if pool.is_ipv4() { Field::Ip4Source } else { Field::Ip6Source };
-        batch.append_rule(to_us(FORWARD).within(field, *pool).counter().verdict(Verdict::Drop));
+        batch.append_rule(Rule::new(PASSING).within(field, *pool).counter().verdict(Verdict::Drop));
     }
     batch
 }
@@ -146,4 +147,8 @@ const PEERS_V6: Set<'static> = TABLE.set("peers6", &[Type::Ip6, Type::Port]);
 /// Before connection tracking, so that what is dropped costs nothing.
 const INPUT: Chain<'static> = TABLE.base_chain("input", ChainKind::Filter, Hook::Input, -10);
 const FORWARD: Chain<'static> = TABLE.base_chain("forward", ChainKind::Filter, Hook::Forward, -10);
+/// For one of our ports of this host.
+const ARRIVING: Chain<'static> = TABLE.chain("arriving");
+/// For such a port of another.
+const PASSING: Chain<'static> = TABLE.chain("passing");
 const UDP: u8 = 17;

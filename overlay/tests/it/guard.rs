@@ -35,7 +35,7 @@ fn no_container_sends_encapsulated_packets() {
             let packet = encapsulated(&read(number, "address"), victim.octets());
             let send = || c1.run(|| UdpSocket::bind("0.0.0.0:0")?.send_to(&packet, underlay)).unwrap();
             let arrived = || read(number, "statistics/rx_packets").trim().parse::<u64>().unwrap();
-            let chain = if number == 1 { "input" } else { "forward" };
+            let chain = if number == 1 { "arriving" } else { "passing" };
             let dropped = || {
                 let rules = ["nft", "list", "chain", "inet", "tenon-overlay", chain];
                 let text = fleet.host(1).run(&rules).unwrap();
