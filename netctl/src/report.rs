@@ -5,7 +5,11 @@ use std::process::Command;
 use nix::sys::utsname::uname;
 use serde_json::{Value, json};
 
-use crate::{doctor::examine, facts::Facts, verb::ps};
+use crate::{
+    doctor::examine,
+    facts::Facts,
+    verb::{ipam, ps},
+};
 
 pub mod archive;
 pub mod redact;
@@ -39,7 +43,7 @@ pub fn whole(facts: &Facts) -> Value {
     json!({
         "node": facts.node, "netctl": env!("CARGO_PKG_VERSION"), "kernel": kernel(),
         "attachments": ps::rows(facts).iter().map(ps::Row::json).collect::<Vec<_>>(),
-        "networks": networks, "results": results, "findings": findings, "namespaces": spaces,
+        "networks": networks, "leases": ipam::check(facts).items, "results": results, "findings": findings, "namespaces": spaces,
         "tunnels": facts.reports, "notLookedAt": facts.blind, "ruleset": ruleset(),
     })
 }

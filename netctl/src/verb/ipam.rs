@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::PathBuf,
 };
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use self::named::Named;
 use super::network::{self, find};
 use crate::{
     commands,
@@ -20,6 +22,8 @@ use crate::{
     output::{Reply, Table},
     verb::{Context, look::Sight},
 };
+
+mod named;
 
 /// Shows which addresses are leased and to whom, and gives leaked ones back.
 #[derive(Debug, Args)]
@@ -38,9 +42,12 @@ enum Verb {
     #[command(after_help = "Example:\n  netctl ipam check mynet -o json")]
     Check { networks: Vec<String> },
     /// Give back what no attachment accounts for; only says what, without --yes
-    #[command(after_help = "Example:\n  netctl ipam gc mynet --yes")]
+    #[command(after_help = GC_HELP)]
     Gc {
         networks: Vec<String>,
+        /// Only what this file calls leaked and still is: JSON of `ipam check` or `report`
+        #[arg(long, value_name = "FILE")]
+        from_report: Option<PathBuf>,
         /// Do it
         #[arg(long)]
         yes: bool,
@@ -86,9 +93,19 @@ pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
     let facts = context.facts()?;
     match &ipam.verb {
         Verb::Show { .. } | Verb::Check { .. } => Err(Failure::Usage("this only looks".to_owned())),
-        Verb::Gc { networks, yes } => {
+        Verb::Gc { networks, from_report, yes } => {
             let mut leases = leases(&facts, &chosen(&facts, networks)?);
-            leases.retain(|lease| lease.state == LEAKED);
+            match from_report {
+                Some(file) => {
+                    let named = named::read(file, &facts.node)?;
+                    leases.retain(|lease| lease.state == LEAKED && named.contains(&Named::of(lease)));
+                    let left: BTreeSet<_> = leases.iter().map(Named::of).collect();
+                    let others = named.difference(&left).filter(|it| is_chosen(networks, it));
+                    let why = |it: &Named| format!("{} of {} is no leak any more", it.address, it.network);
+                    context.warn(&others.map(why).collect::<Vec<_>>());
+                }
+                None => leases.retain(|lease| lease.state == LEAKED),
+            }
             give_back(&facts, leases, *yes, context)
         }
         Verb::Release { network, addresses, yes } => {
@@ -105,6 +122,10 @@ fn chosen<'a>(facts: &'a Facts, names: &[String]) -> Result<Vec<&'a Network>, Fa
         return Ok(leasing(facts));
     }
     names.iter().map(|name| find(facts, name)).collect()
+}
+
+fn is_chosen(networks: &[String], named: &Named) -> bool {
+    networks.is_empty() || networks.contains(&named.network)
 }
 
 fn leasing(facts: &Facts) -> Vec<&Network> {
@@ -137,7 +158,13 @@ fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) ->
     Ok(Exit::Fine)
 }
 
+/// Every lease of every network with its holder and whether that lives, as `ipam check` lists them.
+pub fn check(facts: &Facts) -> Reply {
+    listed("Leases", &leases(facts, &leasing(facts)))
+}
+
 /// A lease and what is known of its holder.
+#[derive(Clone)]
 struct Lease {
     network: String,
     address: IpAddr,
@@ -224,3 +251,9 @@ fn show(facts: &Facts, networks: &[&Network]) -> Reply {
 }
 
 const LEAKED: &str = "leaked";
+
+const GC_HELP: &str = "\
+Examples:
+  netctl ipam gc mynet --yes
+  netctl ipam check -o json > leases.json
+  netctl ipam gc --from-report leases.json --yes";

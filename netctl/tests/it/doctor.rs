@@ -228,6 +228,46 @@ fn an_address_leaks() {
 }
 
 #[test]
+fn only_what_a_report_names_and_still_leaks_is_given_back() {
+    with_fault("only_what_a_report_names", |lab, node, _| {
+        let lease = |host: u8| format!("/var/lib/cni/networks/ovl/10.9.0.{host}");
+        let leak = |host: u8, owner: &str| {
+            lab.write(lease(host), owner);
+            age(&lease(host));
+        };
+        let is_there = |host: u8| fs::exists(lease(host)).unwrap();
+        (50..=53).for_each(|host| leak(host, "deadbeef\r\neth0"));
+        let (check, report) = (lab.dir().join("check.json"), lab.dir().join("report.json"));
+        let said = node.scene.netctl("ipam check --node n1 -o json");
+        fs::write(&check, said.stdout).unwrap();
+        fs::write(&report, node.scene.netctl("report --node n1").ok().stdout).unwrap();
+        // One that came later, one that somebody else has got since, one whose holder came back.
+        leak(54, "deadbeef\r\neth0");
+        leak(51, "cafe\r\neth0");
+        leak(52, "c1\r\neth0");
+        let gc = |file: &std::path::Path, node_and_more: &str| {
+            node.scene.netctl(&format!("ipam gc --from-report {} --node {node_and_more}", file.display()))
+        };
+        // Of another node, and only a plan.
+        assert_eq!(gc(&check, "n2 --yes -o name").ok().stdout, "");
+        let said = gc(&check, "n1").ok();
+        assert!(said.stdout.matches("would-release").count() == 2 && is_there(50), "{said:#?}");
+        for host in [51, 52] {
+            let why = format!("10.9.0.{host} of ovl is no leak any more");
+            assert!(said.stderr.contains(&why), "{said:#?}");
+        }
+        assert_eq!(gc(&check, "n1 --yes -o name").ok().stdout, "10.9.0.50\n10.9.0.53\n");
+        assert_eq!((50..=54).map(is_there).collect::<Vec<_>>(), [false, true, true, false, true]);
+        leak(53, "deadbeef\r\neth0");
+        assert_eq!(gc(&report, "n1 ovl --yes -o name").ok().stdout, "10.9.0.53\n");
+        assert!(gc(&node.scene.root.join("net.d/10-ovl.conflist"), "n1").usage().contains("is not what"));
+        for host in [51, 52, 54] {
+            fs::remove_file(lease(host)).unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_container_is_gone() {
     lab::run("a_container_is_gone", |lab| {
         let (node, [c1, _c2]) = Node::running(lab);
