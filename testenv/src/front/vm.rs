@@ -28,25 +28,25 @@ const LIMIT: Duration = Duration::from_secs(900);
 /// The whole suite takes minutes on a host.
 const LIMIT_OF_ALL: Duration = Duration::from_secs(2 * 60 * 60);
 const USAGE: &str = "vm: expected run [--kernel VERSION] [--limit SECONDS] -- CMD..., \
-                     test [--all] [--kernel VERSION]... [--limit SECONDS], \
+                     test [--all [--package NAME]...] [--kernel VERSION]... [--limit SECONDS] [-- FILTER...], \
                      or hosts [--kernel VERSION]... [--limit SECONDS]";
 
 pub(super) fn run(arguments: &[String]) -> anyhow::Result<ExitCode> {
     let [verb, rest @ ..] = arguments else { bail!(USAGE) };
-    let Options { kernels, limit, all, command } = options(rest)?;
+    let Options { kernels, limit, all, packages, command } = options(rest)?;
     match (verb.as_str(), kernels.as_slice(), command) {
-        ("run", [] | [_], [_, ..]) if !all => {
+        ("run", [] | [_], [_, ..]) if !all && packages.is_empty() => {
             let kernel = kernels.first().map_or(KERNELS[1], String::as_str);
             run_command(kernel, command, limit.unwrap_or(LIMIT))
         }
-        (verb @ ("test" | "hosts"), kernels, []) => {
+        (verb @ ("test" | "hosts"), kernels, filters) => {
             let defaults = KERNELS.map(String::from);
             let kernels = if kernels.is_empty() { &defaults } else { kernels };
-            let (choice, default) = match (verb, all) {
-                ("test", false) => (Choice::Parts, LIMIT),
-                ("test", true) => (Choice::All, LIMIT_OF_ALL),
-                (_, false) => (Choice::TwoHosts, LIMIT),
-                (_, true) => bail!(USAGE),
+            let (choice, default) = match (verb, all, packages.as_slice(), filters) {
+                ("test", false, [], []) => (Choice::Parts, LIMIT),
+                ("test", true, packages, filters) => (Choice::All { packages, filters }, LIMIT_OF_ALL),
+                ("hosts", false, [], []) => (Choice::TwoHosts, LIMIT),
+                _ => bail!(USAGE),
             };
             test::run(kernels, choice, limit.unwrap_or(default))
         }
@@ -60,6 +60,8 @@ struct Options<'a> {
     /// How long one guest may take.
     limit: Option<Duration>,
     all: bool,
+    /// Of which packages the tests are.
+    packages: Vec<String>,
     /// What comes after `--`.
     command: &'a [String],
 }
@@ -74,6 +76,7 @@ fn options(arguments: &[String]) -> anyhow::Result<Options<'_>> {
                 break;
             }
             "--all" => options.all = true,
+            "--package" => options.packages.push(rest.next().context(USAGE)?.clone()),
             "--kernel" => options.kernels.push(rest.next().context(USAGE)?.clone()),
             "--limit" => options.limit = Some(seconds(rest.next().context(USAGE)?)?),
             other => bail!("vm: unexpected argument {other:?}; a command comes after --"),
@@ -107,15 +110,16 @@ mod tests {
     #[test]
     fn kernels_come_before_the_command() {
         let words = |text: &str| text.split(' ').map(String::from).collect::<Vec<_>>();
-        let arguments = words("--kernel 6.1 --limit 60 --kernel 6.12 -- uname --kernel");
+        let arguments = words("--kernel 6.1 --limit 60 --package ptp --kernel 6.12 -- uname --kernel");
         let expected = Options {
             kernels: words("6.1 6.12"),
             limit: Some(Duration::from_secs(60)),
             all: false,
+            packages: words("ptp"),
             command: &words("uname --kernel"),
         };
         assert_eq!(options(&arguments).unwrap(), expected);
-        for wrong in ["uname", "--limit soon", "--kernel"] {
+        for wrong in ["uname", "--limit soon", "--kernel", "--package"] {
             assert!(options(&words(wrong)).is_err(), "{wrong}");
         }
     }

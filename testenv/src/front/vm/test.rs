@@ -41,11 +41,11 @@ const PARTS: &[Part] = &[
 
 /// Which tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(super) enum Choice<'a> {
     /// Those that need what a host's kernel may lack.
     Parts,
-    /// All that are of the suite.
-    All,
+    /// All that are of the suite, or of some of its packages; or those whose names contain one of the filters.
+    All { packages: &'a [String], filters: &'a [String] },
     /// What takes two machines.
     TwoHosts,
 }
@@ -56,15 +56,18 @@ const TWO_HOSTS: (&str, &str) = ("testenv", "two_hosts");
 /// Whose tests are not of the suite.
 const NOT_OF_THE_SUITE: &str = "testenv";
 
-pub(super) fn run(kernels: &[String], choice: Choice, limit: Duration) -> anyhow::Result<ExitCode> {
+pub(super) fn run(kernels: &[String], choice: Choice<'_>, limit: Duration) -> anyhow::Result<ExitCode> {
     packages::provide_for_guests()?;
     packages::provide()?;
     cargo::run(&["build", "--workspace", "--bins"])?;
     let binaries = cargo::build_tests()?;
     let tasks = match choice {
         Choice::Parts => parts(&binaries)?,
-        Choice::All => whole(&binaries, |it| it.package != NOT_OF_THE_SUITE),
-        Choice::TwoHosts => whole(&binaries, |it| it.is(TWO_HOSTS.0, TWO_HOSTS.1)),
+        Choice::All { packages, filters } => {
+            let chosen = |it: &TestBinary| packages.is_empty() || packages.contains(&it.package);
+            whole(&binaries, filters, |it| it.package != NOT_OF_THE_SUITE && chosen(it))
+        }
+        Choice::TwoHosts => whole(&binaries, &[], |it| it.is(TWO_HOSTS.0, TWO_HOSTS.1)),
     };
     let (mut count, mut skipped) = (Count::default(), 0);
     for series in kernels {
@@ -99,10 +102,14 @@ pub(super) fn only<'a>(name: &str, binaries: &'a [TestBinary]) -> Option<Task<'a
     Some(Task { name: name.to_string(), binary, arguments: ["--exact", test].map(String::from).to_vec() })
 }
 
-/// All tests of the binaries chosen.
-fn whole(binaries: &[TestBinary], chosen: impl Fn(&TestBinary) -> bool) -> Vec<Task<'_>> {
+/// The tests of the binaries chosen, all that pass one of the filters.
+fn whole<'a>(
+    binaries: &'a [TestBinary],
+    filters: &[String],
+    chosen: impl Fn(&TestBinary) -> bool,
+) -> Vec<Task<'a>> {
     let binaries = binaries.iter().filter(|it| it.is_integration && chosen(it));
-    binaries.map(|binary| Task { name: binary.title(), binary, arguments: Vec::new() }).collect()
+    binaries.map(|binary| Task { name: binary.title(), binary, arguments: filters.to_vec() }).collect()
 }
 
 /// Runs tasks on a kernel, each and all for so long at most: in one guest, or where one takes two hosts, in the first of two.
