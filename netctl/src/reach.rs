@@ -111,7 +111,7 @@ fn echo(from: &Place, to: IpAddr, payload: usize) -> anyhow::Result<Echo> {
     };
     let sender = from.run(|| Sender::open(mark, order))??;
     let met = Mutex::new((0, Echo::Silent));
-    sender.run(&|event| {
+    sender.run(None, &|event| {
         let mut met = met.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Sent { error: Some(error), .. } => met.1 = Echo::Refused(error),

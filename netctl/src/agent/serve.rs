@@ -102,7 +102,7 @@ impl Session {
             }
             Request::Send(order) => {
                 let sender = open_sender(order)?;
-                started(Box::new(move |_, emit| Ok(sender.run(emit)?)))
+                started(Box::new(move |stop, emit| Ok(sender.run(Some(stop), emit)?)))
             }
             Request::WatchDrops { places, foreign } => {
                 let containers = Arc::clone(&self.containers);

@@ -132,7 +132,7 @@ fn echo(from: &Place, to: IpAddr, payload: usize) -> anyhow::Result<Outcome> {
         };
         let sender = from.run(|| Sender::open(mark, order))??;
         let outcome = Mutex::new(Outcome::Silent);
-        sender.run(&|event| {
+        sender.run(None, &|event| {
             let met = match event {
                 Event::Answered(answer) if answer.kind == Answer::Reply => Outcome::Answered,
                 Event::Answered(_) | Event::Sent { error: Some(_), .. } => Outcome::Refused,

@@ -14,7 +14,7 @@ use super::{
     observe,
     path::Sighting,
     probe::{Mark, Protocol},
-    verdict::{Evidence, Outcome, Sent, Spot, Verdict, judge},
+    verdict::{Evidence, Outcome, Sent, Spot, Verdict, judge, judge_early},
 };
 use crate::{
     agent::{
@@ -38,6 +38,8 @@ pub struct Question {
     pub ipv6: bool,
     /// How long to wait for an answer to the last probe.
     pub patience: Duration,
+    /// How long to wait for all of it at most.
+    pub timeout: Duration,
     pub without_bpf: bool,
 }
 
@@ -88,7 +90,7 @@ pub fn run(question: &Question, nodes: &mut Nodes) -> Result<Report, Failure> {
     let before = if is_blind { counters(nodes, &places)? } else { Vec::new() };
     nodes.all[source.node].begin(Request::Send(order))?;
     let mut gathering = Gathering { evidence, nodes, source_address: given, source_port: 0, ended: false };
-    let outcome = gathering.gather();
+    let outcome = gathering.gather(question.timeout);
     let Gathering { evidence, source_address, source_port, .. } = gathering;
     let after = if is_blind { counters(nodes, &places)? } else { Vec::new() };
     let grown =
@@ -186,17 +188,21 @@ struct Gathering<'a> {
 
 impl Gathering<'_> {
     /// Until all is answered and nothing more comes. What nothing explains yet may be explained by a neighbour that
-    /// does not answer, which the kernel gives up on after three seconds.
-    fn gather(&mut self) -> Outcome {
+    /// does not answer, which the kernel gives up on after three seconds. At the end of `timeout` what there is counts.
+    fn gather(&mut self, timeout: Duration) -> Outcome {
         let begun = Instant::now();
         let (mut quiet, mut caught_up) = (QUIET, false);
         loop {
-            match self.nodes.events.recv_timeout(quiet) {
+            let left = timeout.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return judge_early(&self.evidence, timeout);
+            }
+            match self.nodes.events.recv_timeout(quiet.min(left)) {
                 Ok((node, event)) => {
                     self.take(node, event);
                     quiet = QUIET;
                 }
-                Err(RecvTimeoutError::Timeout) if !self.ended && begun.elapsed() < LONGEST => {}
+                Err(RecvTimeoutError::Timeout) if !self.ended || left < quiet => {}
                 Err(RecvTimeoutError::Timeout) if !caught_up => {
                     self.catch_up();
                     caught_up = true;
@@ -258,5 +264,3 @@ const INTERVAL_MS: u64 = 200;
 const QUIET: Duration = Duration::from_millis(80);
 /// Three requests a second apart (neighbour parameters mcast_solicit, retrans_time), and a little.
 const NEIGHBOUR_GIVEN_UP: Duration = Duration::from_millis(4000);
-/// No sender takes longer.
-const LONGEST: Duration = Duration::from_secs(60);

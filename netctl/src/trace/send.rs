@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, IoSliceMut},
+    io::{self, IoSliceMut, PipeReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
@@ -85,8 +85,8 @@ impl Sender {
         Ok(Self { mark, order, ends, raw, listeners, _reserved: reserved })
     }
 
-    /// Sends all, and listens until each is answered or patience ends.
-    pub fn run(self, emit: &dyn Fn(Event)) -> io::Result<()> {
+    /// Sends all, and listens until each is answered, patience ends, or `stop` is closed.
+    pub fn run(self, stop: Option<&PipeReader>, emit: &dyn Fn(Event)) -> io::Result<()> {
         let mut open: BTreeSet<u8> = BTreeSet::new();
         for number in 0..self.order.count {
             let error = self.send(number).err().map(|err| err.to_string());
@@ -100,7 +100,8 @@ impl Sender {
             let until = Instant::now() + Duration::from_millis(pause);
             // All but the last keep their distance even when answered.
             while !(is_last && open.is_empty()) && Instant::now() < until {
-                for answer in self.listen(until)? {
+                let Some(answers) = self.listen(stop, until)? else { return Ok(()) };
+                for answer in answers {
                     open.remove(&answer.number);
                     emit(Event::Answered(answer));
                 }
@@ -117,24 +118,29 @@ impl Sender {
         Ok(())
     }
 
-    /// Answers that come until then; returns with the first.
-    fn listen(&self, until: Instant) -> io::Result<Vec<Answered>> {
+    /// Answers that come until then; returns with the first. None once `stop` is closed.
+    fn listen(&self, stop: Option<&PipeReader>, until: Instant) -> io::Result<Option<Vec<Answered>>> {
         // Rounded up, so that the last fraction of a millisecond is waited for and not spun away.
         let left = until.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mut fds: Vec<_> =
             self.listeners.iter().map(|it| PollFd::new(it.socket.as_fd(), PollFlags::POLLIN)).collect();
+        fds.extend(stop.map(|stop| PollFd::new(stop.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, timeout) {
-            Err(Errno::EINTR) => return Ok(Vec::new()),
+            Err(Errno::EINTR) => return Ok(Some(Vec::new())),
             polled => polled?,
         };
+        let stopped = fds.get(self.listeners.len()).and_then(PollFd::any);
+        if stopped == Some(true) {
+            return Ok(None);
+        }
         let mut answers = Vec::new();
         for listener in &self.listeners {
             while let Some(received) = listener.receive()? {
                 answers.extend(self.understand(listener.hears, &received));
             }
         }
-        Ok(answers)
+        Ok(Some(answers))
     }
 
     /// The answer in what a listener heard; none if it is not about our probes.

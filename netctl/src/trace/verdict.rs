@@ -1,6 +1,6 @@
 //! What became of a probe. Pure: sightings, decisions and answers in, one verdict out.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     path::{self, Hop, Sighting},
@@ -115,6 +115,20 @@ pub fn judge(evidence: &Evidence) -> Outcome {
         }
         Some(outcome) => outcome,
         None => inconclusive("no probe was sent"),
+    }
+}
+
+/// The outcome when nobody waits any longer: what was seen counts, what was not seen does not, for it may still come.
+pub fn judge_early(evidence: &Evidence, waited: Duration) -> Outcome {
+    let outcome = judge(evidence);
+    match outcome.verdict {
+        Verdict::Delivered | Verdict::Dropped | Verdict::Consumed | Verdict::Rejected => outcome,
+        Verdict::DeliveredNoReply | Verdict::Lost | Verdict::Inconclusive => Outcome {
+            verdict: Verdict::Inconclusive,
+            detail: format!("not decided within {} s; so far: {}", waited.as_secs(), outcome.detail),
+            between: None,
+            ..outcome
+        },
     }
 }
 

@@ -49,6 +49,9 @@ pub struct Trace {
     /// How long to wait for the last answer
     #[arg(long, value_name = "MS", default_value_t = 1500)]
     patience: u64,
+    /// How long to wait for the probes at most; what is not decided by then stays open
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
     /// Write every hop to this file as pcapng, with what happened there as comment
     #[arg(short, long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -83,6 +86,7 @@ pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
         payload: trace.size.into(),
         ipv6: trace.ipv6,
         patience: Duration::from_millis(trace.patience),
+        timeout: Duration::from_secs(trace.timeout.into()),
         without_bpf: trace.no_bpf,
     };
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
@@ -136,6 +140,7 @@ fn show_report(report: &Report, context: &Context) {
 const AFTER_HELP: &str = "\
 Examples:
   netctl trace netns:c1 netns:c2 --tcp 80
+  netctl trace netns:c1 netns:c2 --timeout 20
   netctl trace c1 n2/c2 --peer n2='ssh root@n2 netctl agent --stdio'
 
 Exit status: 0 delivered, 1 not, 2 usage, 3 could not be found out";

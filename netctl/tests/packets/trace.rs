@@ -1,6 +1,9 @@
 //! `netctl trace` over three hosts: one fault at a time, and the place and the reason that it must name.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use serde_json::Value;
 use testenv::{lab, ns::Ns, wait};
@@ -148,6 +151,33 @@ fn what_is_lost_in_the_fabric_is_lost_between_two_places() {
         traced.verdict("lost", 1);
         assert_eq!(traced.document["between"], serde_json::json!(["n1/host/u0", "n2"]));
         assert_eq!(traced.hops(), REQUEST[..5]);
+    });
+}
+
+#[test]
+fn what_is_not_decided_in_time_is_inconclusive() {
+    lab::run("trace-timeout", |lab| {
+        let hosts = Hosts::build(lab);
+        let silent = hosts.container(1).run(|| std::net::UdpSocket::bind("10.244.1.10:53").unwrap());
+        // The peer would still listen when it is told to end.
+        let begun = Instant::now();
+        let traced = hosts.trace("n2/netns:c2 netns:c1 --udp 53 --patience 60000 --timeout 1");
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        traced.verdict("inconclusive", 3);
+        let detail = traced.document["detail"].as_str().unwrap();
+        assert_eq!(detail, "not decided within 1 s; so far: it arrived, and nothing came back");
+        assert_eq!(traced.hops().len(), REQUEST.len());
+        drop(silent);
+        // What was seen counts, however long the answers are waited for.
+        hosts.container(1).set_sysctl("net.ipv4.icmp_echo_ignore_all", "1");
+        words(hosts.host(1), "nft add table ip filter");
+        words(
+            hosts.host(1),
+            "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }",
+        );
+        lab.rebase();
+        let traced = hosts.trace("n2/netns:c2 netns:c1 --patience 60000 --timeout 1");
+        traced.verdict("dropped", 1).dropped(["n1", "host", "ovl", "NETFILTER_DROP"]);
     });
 }
 
