@@ -17,6 +17,8 @@ pub mod exit;
 pub mod facts;
 pub mod gojson;
 pub mod graph;
+pub mod knock;
+pub mod lookup;
 pub mod netns;
 pub mod output;
 pub mod packet;

@@ -14,6 +14,8 @@ use crate::{
     doctor::Wire,
     facts::tunnel,
     graph::model::Told,
+    knock::Knocked,
+    lookup::LookedUp,
     reach::Reached,
     throughput::Measured,
     trace::{counters::Counters, probe::Protocol},
@@ -62,6 +64,10 @@ pub enum Request {
     Draw,
     /// Do these answer from that namespace, or your own?
     Reach { from: Option<PathBuf>, to: Vec<IpAddr> },
+    /// Do these ports of these answer from that namespace?
+    Knock { from: PathBuf, to: Vec<IpAddr>, ports: Vec<Protocol> },
+    /// What addresses do these names have there, by its own resolv.conf?
+    LookUp { from: PathBuf, names: Vec<String> },
     /// Serve measurements there, until the end.
     Serve { on: PathBuf, address: IpAddr },
     /// How much passes from there to who serves?
@@ -151,6 +157,8 @@ pub enum Reply {
     Examined(Box<Examined>),
     Told(Box<Told>),
     Reached(Vec<Reached>),
+    Knocked(Vec<Knocked>),
+    LookedUp(Vec<LookedUp>),
     Serving {
         port: u16,
     },

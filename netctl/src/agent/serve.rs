@@ -19,7 +19,7 @@ use super::{
 use crate::{
     capture::record::Recorder,
     drops::watch::Watch,
-    reach, throughput,
+    knock, lookup, reach, throughput,
     trace::{
         counters,
         observe::{self, Observer},
@@ -123,6 +123,12 @@ impl Session {
                     None => Place::own()?,
                 };
                 nothing_more(Reply::Reached(reach::all(&from, &to)))
+            }
+            Request::Knock { from, to, ports } => {
+                nothing_more(Reply::Knocked(knock::all(&Place::at(String::new(), &from)?, &to, &ports)?))
+            }
+            Request::LookUp { from, names } => {
+                nothing_more(Reply::LookedUp(lookup::all(&Place::at(String::new(), &from)?, &names)?))
             }
             Request::Serve { on, address } => {
                 let port = Place::at(String::new(), &on)?.run(|| throughput::serve(address))??;

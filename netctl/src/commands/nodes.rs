@@ -44,6 +44,21 @@ pub fn probe(
     commands.map(|command| at(peers, node, from, &command)).collect()
 }
 
+/// Whether ports answer.
+pub fn knock(peers: &[Peer], node: usize, from: &Place, target: IpAddr, ports: &[Protocol]) -> Vec<String> {
+    let command = |port: &Protocol| match port {
+        Protocol::Icmp => format!("ping -c 1 -W 1 {target}"),
+        Protocol::Tcp(port) => format!("nc -z -v -w 1 {target} {port}"),
+        Protocol::Udp(port) => format!("nc -z -v -u -w 1 {target} {port}"),
+    };
+    ports.iter().map(|port| at(peers, node, from, &command(port))).collect()
+}
+
+/// What addresses names have.
+pub fn look_up(peers: &[Peer], node: usize, from: &Place, names: &[String]) -> Vec<String> {
+    names.iter().map(|name| at(peers, node, from, &format!("getent ahosts {name}"))).collect()
+}
+
 /// Everything that passes a namespace, in tcpdump's words.
 pub fn capture(peers: &[Peer], node: usize, place: &Place, filter: &str) -> String {
     let quoted = if filter.is_empty() { Vec::new() } else { vec![filter.to_owned()] };

@@ -288,7 +288,7 @@ fn outcome_of(err: &io::Error) -> Outcome {
 }
 
 /// Who serves the root (RFC 1035 section 4.1): number, recursion desired, one question; name ".", type NS, class IN.
-const QUERY: [u8; 17] = [0x7e, 0x0d, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
+pub const QUERY: [u8; 17] = [0x7e, 0x0d, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1];
 const DNS: u16 = 53;
 const SMALL: usize = 56;
 /// Of IPv4 and ICMP.

@@ -1,11 +1,11 @@
-//! `netctl probe` and `netctl mesh`: who reaches whom, how fast, and up to which size.
+//! `netctl probe` and `netctl mesh`: who reaches whom, how fast, up to which size, and by which ports and names.
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use anyhow::anyhow;
 use clap::Args;
-use serde_json::json;
 
+use self::pair::{Named, Pair, exit, finish, milliseconds, port_name};
 use crate::{
     agent::{
         node::Node,
@@ -15,23 +15,30 @@ use crate::{
     },
     commands,
     exit::{Exit, Failure},
-    output::{Format, Reply, Table},
-    reach::Reached,
+    lookup::LookedUp,
+    output::{self, Format},
+    trace::probe::Protocol,
     verb::Context,
 };
 
-/// Tries whether DST answers SRC, how fast, and up to which packet size. `netctl trace` says where it ends.
+mod pair;
+
+/// Tries whether DST answers SRC, how fast, and up to which packet size; and, where they are asked for, ports of DST and names. `netctl
+/// trace` says where it ends.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  netctl probe c1 c2\n  netctl probe c1 10.9.0.1 -o json")]
+#[command(after_help = PROBE_HELP)]
 pub struct Probe {
     /// As of `netctl trace`
     #[arg(value_name = "SRC")]
     source: String,
     #[arg(value_name = "DST")]
     destination: String,
+    #[command(flatten)]
+    more: More,
 }
 
-/// Tries which containers of a network reach which, here and on peers: times as a matrix, and path MTUs that differ.
+/// Tries which containers of a network reach which, here and on peers: times as a matrix, path MTUs that differ, and, where they are asked
+/// for, ports and names.
 #[derive(Debug, Args)]
 #[command(after_help = MESH_HELP)]
 pub struct Mesh {
@@ -40,6 +47,29 @@ pub struct Mesh {
     /// Every container, not only the first two of each node
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    more: More,
+}
+
+/// What is tried beside echo requests.
+#[derive(Debug, Args)]
+struct More {
+    /// A connection to this port; may be repeated
+    #[arg(long, value_name = "PORT")]
+    tcp: Vec<u16>,
+    /// A datagram to this port, which a service may leave without an answer; may be repeated
+    #[arg(long, value_name = "PORT")]
+    udp: Vec<u16>,
+    /// The addresses of this name, by the source's own resolv.conf; may be repeated
+    #[arg(long, value_name = "NAME")]
+    dns: Vec<String>,
+}
+
+impl More {
+    fn ports(&self) -> Vec<Protocol> {
+        let tcp = self.tcp.iter().map(|port| Protocol::Tcp(*port));
+        tcp.chain(self.udp.iter().map(|port| Protocol::Udp(*port))).collect()
+    }
 }
 
 pub fn probe(probe: &Probe, context: &Context) -> Result<Exit, Failure> {
@@ -54,15 +84,10 @@ pub fn probe(probe: &Probe, context: &Context) -> Result<Exit, Failure> {
         }
     };
     let Found { node, place, .. } = source;
-    let reached = reach(&mut nodes.all[node], Some(place.path.clone()), vec![address])?;
-    context.show_commands(|| {
-        let to = reached.iter();
-        to.flat_map(|it| commands::nodes::probe(&context.peers, node, &place, it.to, it.path_mtu)).collect()
-    });
-    let ends = [(probe.source.clone(), probe.destination.clone())];
-    let pairs: Vec<_> =
-        ends.into_iter().zip(reached).map(|((from, to), reached)| Pair { from, to, reached }).collect();
-    finish(&pairs, context)
+    let from = End { node, name: probe.source.clone(), place, address };
+    let to = BTreeMap::from([(address, probe.destination.clone())]);
+    let (pairs, names) = from.try_all(&mut nodes.all[node], &to, &probe.more, context)?;
+    finish(&pairs, &names, context)
 }
 
 pub fn mesh(mesh: &Mesh, context: &Context) -> Result<Exit, Failure> {
@@ -71,29 +96,34 @@ pub fn mesh(mesh: &Mesh, context: &Context) -> Result<Exit, Failure> {
     if ends.is_empty() {
         return Err(Failure::Usage(format!("no node has a container on a network {:?}", mesh.network)));
     }
-    let mut pairs = Vec::new();
+    let (mut pairs, mut names) = (Vec::new(), Vec::new());
     for (nth, end) in ends.iter().enumerate() {
         let others = ends
             .iter()
             .enumerate()
             .filter(|(other, it)| *other != nth && it.address.is_ipv4() == end.address.is_ipv4());
-        let names: BTreeMap<IpAddr, String> = others.map(|(_, it)| (it.address, it.name.clone())).collect();
-        let reached =
-            reach(&mut nodes.all[end.node], Some(end.netns.clone()), names.keys().copied().collect())?;
-        context.show_commands(|| {
-            let place = Place { name: end.name.clone(), path: end.netns.clone(), inode: 0 };
-            let to = reached.iter();
-            to.flat_map(|it| commands::nodes::probe(&context.peers, end.node, &place, it.to, it.path_mtu))
-                .collect()
-        });
-        pairs.extend(reached.into_iter().map(|reached| {
-            let to = names.get(&reached.to).cloned().unwrap_or_default();
-            Pair { from: end.name.clone(), to, reached }
-        }));
+        let to: BTreeMap<IpAddr, String> = others.map(|(_, it)| (it.address, it.name.clone())).collect();
+        let tried = end.try_all(&mut nodes.all[end.node], &to, &mesh.more, context)?;
+        pairs.extend(tried.0);
+        names.extend(tried.1);
     }
+    if matches!(context.layout.format, Format::Table | Format::Wide) && context.layout.columns.is_empty() {
+        output::write(&matrix(&ends, &pairs, &names));
+        return Ok(exit(&pairs, &names));
+    }
+    finish(&pairs, &names, context)
+}
+
+/// From the rows to the columns: the time, and ports that are not as they should be.
+fn matrix(ends: &[End], pairs: &[Pair], names: &[Named]) -> String {
     let cell = |from: &End, to: &End| {
         let pair = pairs.iter().find(|pair| pair.from == from.name && pair.to == to.name);
-        pair.map_or_else(String::new, |pair| pair.reached.rtt_us.map_or_else(|| "✗".to_owned(), milliseconds))
+        pair.map_or_else(String::new, |pair| {
+            let time = pair.reached.rtt_us.map_or_else(|| "✗".to_owned(), milliseconds);
+            let bad = pair.ports.iter().filter(|port| !port.is_well());
+            let bad = bad.map(|port| format!("✗{}", port_name(port.port)));
+            [time].into_iter().chain(bad).collect::<Vec<_>>().join(" ")
+        })
     };
     let row = |from: &End| {
         let mtus =
@@ -104,18 +134,26 @@ pub fn mesh(mesh: &Mesh, context: &Context) -> Result<Exit, Failure> {
             std::cmp::Ordering::Equal => most.to_string(),
             std::cmp::Ordering::Greater => String::new(),
         };
+        let of = || names.iter().filter(|it| it.from == from.name);
+        let bad: Vec<_> = of().filter(|it| it.found.error.is_some()).map(|it| &it.found.name).collect();
+        let dns = match bad[..] {
+            [] => "ok".to_owned(),
+            _ => bad.into_iter().map(|name| format!("✗{name}")).collect::<Vec<_>>().join(" "),
+        };
+        let dns = of().next().map(|_| dns);
         let cells = ends.iter().map(|to| cell(from, to));
-        [from.name.clone()].into_iter().chain(cells).chain([mtu]).collect()
+        [from.name.clone()].into_iter().chain(cells).chain([mtu]).chain(dns).collect()
     };
     let rows: Vec<Vec<String>> = ends.iter().map(row).collect();
-    let names = ends.iter().map(|end| end.name.clone());
-    let header: Vec<String> =
-        ["from\\to".to_owned()].into_iter().chain(names).chain(["path-mtu".to_owned()]).collect();
-    if matches!(context.layout.format, Format::Table | Format::Wide) && context.layout.columns.is_empty() {
-        crate::output::write(&crate::output::columns(&header, &rows));
-        return Ok(exit(&pairs));
-    }
-    finish(&pairs, context)
+    let columns = ends.iter().map(|end| end.name.clone());
+    let dns = (!names.is_empty()).then(|| "dns".to_owned());
+    let header: Vec<String> = ["from\\to".to_owned()]
+        .into_iter()
+        .chain(columns)
+        .chain(["path-mtu".to_owned()])
+        .chain(dns)
+        .collect();
+    output::columns(&header, &rows)
 }
 
 /// A container, where it can be sent from and to.
@@ -123,7 +161,7 @@ struct End {
     node: usize,
     /// With its node where there are several.
     name: String,
-    netns: PathBuf,
+    place: Place,
     address: IpAddr,
 }
 
@@ -134,73 +172,83 @@ fn ends(mesh: &Mesh, nodes: &mut Nodes) -> Result<Vec<End>, Failure> {
         let Answer::Attachments(rows) = node.ask(Request::Attachments)? else { continue };
         let of_network = rows.into_iter().filter(|row| row.network.as_deref() == Some(mesh.network.as_str()));
         let found = of_network.filter_map(|row| {
-            let (netns, address) = (row.netns()?.into(), row.first_ip()?);
+            let (path, address) = (PathBuf::from(row.netns()?), row.first_ip()?);
             let name =
                 if several { format!("{}/{}", node.name, row.label()) } else { row.label().to_owned() };
-            Some(End { node: number, name, netns, address })
+            let place = Place { name: name.clone(), path, inode: 0 };
+            Some(End { node: number, name, place, address })
         });
         ends.extend(found.take(if mesh.all { usize::MAX } else { FEW }));
     }
     Ok(ends)
 }
 
-struct Pair {
-    from: String,
-    to: String,
-    reached: Reached,
-}
+impl End {
+    /// From here to all of `to`, which have names.
+    fn try_all(
+        &self,
+        node: &mut Node,
+        to: &BTreeMap<IpAddr, String>,
+        more: &More,
+        context: &Context,
+    ) -> anyhow::Result<(Vec<Pair>, Vec<Named>)> {
+        let (path, addresses, ports) =
+            (self.place.path.clone(), to.keys().copied().collect::<Vec<_>>(), more.ports());
+        let question = Request::Reach { from: Some(path.clone()), to: addresses.clone() };
+        let Answer::Reached(reached) = node.ask(question)? else { return Err(another(node)) };
+        let mut knocked = Vec::new();
+        if !ports.is_empty() {
+            let question = Request::Knock { from: path, to: addresses, ports: ports.clone() };
+            let Answer::Knocked(found) = node.ask(question)? else { return Err(another(node)) };
+            knocked = found;
+        }
+        let names = self.look_up(node, &more.dns)?;
+        context.show_commands(|| {
+            let of = |it: &crate::reach::Reached| {
+                let echo = commands::nodes::probe(&context.peers, self.node, &self.place, it.to, it.path_mtu);
+                [echo, commands::nodes::knock(&context.peers, self.node, &self.place, it.to, &ports)].concat()
+            };
+            let names = commands::nodes::look_up(&context.peers, self.node, &self.place, &more.dns);
+            reached.iter().flat_map(of).chain(names).collect()
+        });
+        let pair = |reached: crate::reach::Reached| Pair {
+            from: self.name.clone(),
+            to: to.get(&reached.to).cloned().unwrap_or_default(),
+            ports: knocked.iter().filter(|it| it.to == reached.to).cloned().collect(),
+            reached,
+        };
+        let named = |found: LookedUp| Named { from: self.name.clone(), found };
+        Ok((reached.into_iter().map(pair).collect(), names.into_iter().map(named).collect()))
+    }
 
-fn reach(node: &mut Node, from: Option<PathBuf>, to: Vec<IpAddr>) -> anyhow::Result<Vec<Reached>> {
-    match node.ask(Request::Reach { from, to })? {
-        Answer::Reached(reached) => Ok(reached),
-        _ => Err(anyhow!("node {} answers another question", node.name)),
+    fn look_up(&self, node: &mut Node, names: &[String]) -> anyhow::Result<Vec<LookedUp>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let question = Request::LookUp { from: self.place.path.clone(), names: names.to_vec() };
+        let Answer::LookedUp(found) = node.ask(question)? else { return Err(another(node)) };
+        Ok(found)
     }
 }
 
-fn table(pairs: &[Pair]) -> Table {
-    let rows = pairs.iter().map(|pair| {
-        let Reached { to, rtt_us, path_mtu, error } = &pair.reached;
-        let text = |number: Option<String>| number.unwrap_or_default();
-        let state = if rtt_us.is_some() { "ok" } else { "no answer" };
-        let error = error.clone().unwrap_or_else(|| state.to_owned());
-        vec![
-            pair.from.clone(),
-            pair.to.clone(),
-            to.to_string(),
-            text(rtt_us.map(milliseconds)),
-            text(path_mtu.map(|mtu| mtu.to_string())),
-            error,
-        ]
-    });
-    let columns = &["FROM", "TO", "ADDRESS", "RTT-MS", "PATH-MTU", "STATE"];
-    Table { columns, wide: &[], rows: rows.collect() }
-}
-
-fn finish(pairs: &[Pair], context: &Context) -> Result<Exit, Failure> {
-    let item = |Pair { from, to, reached }: &Pair| {
-        let Reached { to: address, rtt_us, path_mtu, error } = reached;
-        json!({"from": from, "to": to, "address": address, "rtt_us": rtt_us, "path_mtu": path_mtu, "error": error})
-    };
-    let names = pairs.iter().map(|pair| format!("{} {}", pair.from, pair.to)).collect();
-    let (items, table) = (pairs.iter().map(item).collect(), table(pairs));
-    context.write(&Reply { kind: "Reachability", items, names, table })?;
-    Ok(exit(pairs))
-}
-
-fn exit(pairs: &[Pair]) -> Exit {
-    if pairs.iter().all(|pair| pair.reached.rtt_us.is_some()) { Exit::Fine } else { Exit::Finding }
-}
-
-fn milliseconds(microseconds: u64) -> String {
-    format!("{}.{:02}", microseconds / 1000, microseconds % 1000 / 10)
+fn another(node: &Node) -> anyhow::Error {
+    anyhow!("node {} answers another question", node.name)
 }
 
 /// Of each node, for a matrix that people can read.
 const FEW: usize = 2;
+
+const PROBE_HELP: &str = "\
+Examples:
+  netctl probe c1 c2
+  netctl probe c1 10.9.0.1 -o json
+  netctl probe c1 c2 --tcp 80 --dns db.example
+
+Exit status: 0 it answers; 1 it does not, or a port is closed or a TCP one silent, or a name has no address";
 
 const MESH_HELP: &str = "\
 Examples:
   netctl mesh mynet
   netctl mesh mynet --all --peer n2='ssh root@n2 netctl agent --stdio'
 
-Exit status: 0 all reach all, 1 somebody does not";
+Exit status: 0 all reach all; 1 somebody does not, or a port or a name is not as for `netctl probe`";

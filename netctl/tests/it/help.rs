@@ -9,7 +9,7 @@ use testenv::lab;
 
 use crate::{
     examples::{COLOURLESS, Scene as Where, commands, examples},
-    node::{Node, bridged},
+    node::{Node, bridged, name_server},
     scene::Scene,
 };
 
@@ -90,13 +90,15 @@ fn every_example_of_exec_works() {
 #[test]
 fn every_other_example_works() {
     lab::run("every_other_example_works", |lab| {
-        let (node, _containers, _n2) =
+        let (node, containers, _n2) =
             (Node::new(lab), ["c1", "c2"].map(|name| lab.netns(name)), lab.netns("n2"));
         let mut conf = bridged();
         conf["name"] = json!("mynet");
         node.conf(&conf);
         node.add("mynet", "c1");
         node.add("mynet", "c2");
+        let _server = containers[1].tcp_echo("10.9.0.3:80".parse().unwrap());
+        let _names = name_server(lab, "c1");
         let dir = lab.dir().join("bin");
         fs::create_dir_all(&dir).unwrap();
         let netctl = env!("CARGO_BIN_EXE_netctl");

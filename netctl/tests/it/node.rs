@@ -1,7 +1,9 @@
 //! A node with a bridged network made by our plugins, and what netctl says of it.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
-use testenv::{lab::Lab, ns::Ns, plugin::built};
+use testenv::{daemon::Daemon, lab::Lab, ns::Ns, plugin::built};
 
 use crate::scene::Scene;
 
@@ -102,6 +104,16 @@ impl Node {
         let item = items.iter().find(|item| item["container"] == container).expect("it is attached");
         item["hostInterface"].as_str().expect("a veth").to_owned()
     }
+}
+
+/// A name server on `cni0` that knows `db.example`, for what is started in that container by `ip netns exec`.
+pub(crate) fn name_server(lab: &Lab, container: &str) -> Daemon {
+    lab.needs_program("dnsmasq", "dnsmasq-base");
+    lab.empty(Path::new("/etc/netns"));
+    lab.write(format!("/etc/netns/{container}/resolv.conf"), "nameserver 10.9.0.1\nsearch example\n");
+    let line = "dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file --user=root --no-resolv --no-hosts \
+                --listen-address=10.9.0.1 --bind-interfaces --local=/example/ --address=/db.example/10.9.0.3";
+    lab.daemon(lab.host(), &line.split_whitespace().collect::<Vec<_>>())
 }
 
 pub(crate) fn bridged() -> Value {

@@ -9,9 +9,13 @@ use std::{
 };
 
 use serde_json::json;
-use testenv::{lab, wait};
+use testenv::{
+    lab::{self, Lab},
+    ns::Ns,
+    wait,
+};
 
-use crate::node::{Node, bridged};
+use crate::node::{Node, bridged, name_server};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -215,6 +219,110 @@ fn is_archived(node: &Node, dir: &str) {
         assert_eq!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stdout));
     }
     assert!(node.scene.netctl("report -w report.zip").usage().contains("report.zip"));
+}
+
+#[test]
+fn ports_and_names_are_tried() {
+    lab::run("ports_and_names_are_tried", |lab| {
+        lab.needs_program("nft", "nftables");
+        let (node, [c1, c2]) = Node::running(lab);
+        let _servers =
+            (c2.tcp_echo("10.9.0.3:80".parse().unwrap()), c2.udp_echo("10.9.0.3:4000".parse().unwrap()));
+        c2.exec(&["nft", "table ip t { chain i { type filter hook input priority 0; th dport 82 drop; }; }"])
+            .ok();
+        let _names = name_server(lab, "c1");
+        let found = |line: &str| {
+            wait::poll(LONG, || {
+                let item = node.items(line, "Reachability")[0].clone();
+                // Until the server listens.
+                let is_early =
+                    item["names"][0]["error"].as_str().is_some_and(|it| it.starts_with("10.9.0.1: "));
+                (!is_early).then_some(item)
+            })
+            .expect("an answer")
+        };
+        let item = found(
+            "probe c1 c2 --tcp 80 --tcp 81 --tcp 82 --udp 4000 --udp 4001 --udp 82 --dns db --dns nosuch.example.",
+        );
+        let ports: Vec<_> = item["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| {
+                format!(
+                    "{}/{} {}",
+                    it["protocol"].as_str().unwrap(),
+                    it["port"],
+                    it["state"].as_str().unwrap()
+                )
+            })
+            .collect();
+        let expected = [
+            "tcp/80 open",
+            "tcp/81 closed",
+            "tcp/82 silent",
+            "udp/4000 open",
+            "udp/4001 closed",
+            "udp/82 silent",
+        ];
+        assert_eq!(ports, expected, "{item:#}");
+        let names = &item["names"];
+        assert_eq!(names[0]["addresses"], json!(["10.9.0.3"]), "{item:#}");
+        assert_eq!(
+            (&names[0]["server"], &names[0]["file"]),
+            (&json!("10.9.0.1"), &json!("/etc/netns/c1/resolv.conf"))
+        );
+        assert_eq!(names[1]["error"], "no such name", "{item:#}");
+
+        is_judged_and_shown(&node);
+        own_file_is_read(lab, &node, &c1);
+        c2.exec(&["nft", "delete", "table", "t"]).ok();
+        // mount(8)'s.
+        lab.allow("/run/mount");
+        node.leave();
+    });
+}
+
+fn is_judged_and_shown(node: &Node) {
+    // Each thing that is not well by itself, and all that are.
+    for (line, code) in [
+        ("--tcp 80 --udp 4000 --udp 82 --dns db", 0),
+        ("--tcp 81", 1),
+        ("--tcp 82", 1),
+        ("--udp 4001", 1),
+        ("--dns nosuch.example.", 1),
+    ] {
+        let said = node.scene.netctl(&format!("probe c1 c2 {line}"));
+        assert_eq!(said.code, Some(code), "{line}: {said:#?}");
+    }
+    let text = node.scene.netctl("probe c1 c2 --tcp 80 --dns db").ok().stdout;
+    let rows: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!((rows[2][3], rows[2][6]), ("tcp/80", "open"), "{text}");
+    assert_eq!(
+        [&rows[3][..4], &rows[3][6..]].concat(),
+        ["c1", "db", "10.9.0.1", "dns", "10.9.0.3"],
+        "{text}"
+    );
+    // c2 has the host's file, and knows nobody there.
+    let said = node.scene.netctl("mesh ovl --tcp 80 --dns db.example.");
+    let lines: Vec<_> = said.stdout.lines().collect();
+    assert!(said.code == Some(1) && lines[0].ends_with("path-mtu  dns"), "{said:#?}");
+    assert!(lines[1].ends_with("ok") && !lines[1].contains('✗'), "{said:#?}");
+    assert!(lines[2].contains(" ✗tcp/80 "), "{said:#?}");
+}
+
+fn own_file_is_read(lab: &Lab, node: &Node, inside: &Ns) {
+    // A process inside has a file of its own.
+    let own = lab.dir().join("resolv.conf");
+    fs::write(&own, "nameserver 10.9.0.1\noptions ndots:0\n").expect("write a resolv.conf");
+    let script = format!("mount --bind {} /etc/resolv.conf && exec sleep 1000", own.display());
+    let _process = lab.daemon(inside, &["unshare", "--mount", "sh", "-c", &script]);
+    let file = wait::poll(LONG, || {
+        let names = node.items("probe c1 c2 --dns db.example", "Reachability")[0]["names"].clone();
+        let file = names[0]["file"].as_str().expect("a file");
+        (file.starts_with("/proc/") && names[0]["addresses"] == json!(["10.9.0.3"])).then(|| file.to_owned())
+    });
+    assert!(file.expect("the process's file").ends_with("/root/etc/resolv.conf"));
 }
 
 #[test]
