@@ -1,6 +1,7 @@
 //! What the bridge plugin writes down of an attachment, so that DEL needs nothing else.
 
 use attach::{
+    addresses::of_attachment,
     host_bridge::{Mismatch, Wishes},
     record::Records,
     ruleset::{masquerade::Masquerade, owner::Owner, plan::Plan, spoof_check::SpoofCheck},
@@ -9,7 +10,6 @@ use cni::{
     error::Error,
     names::{Attachment, NetworkName},
     request::Request,
-    result::AddResult,
 };
 use ipnetwork::IpNetwork;
 use kernel::mac::MacAddr;
@@ -54,19 +54,17 @@ impl Attached {
         }
     }
 
-    /// What an ADD with this configuration and this `prevResult` would have written down. For a DEL whose record is lost.
+    /// What an ADD with this configuration and this `prevResult` would have written down, but for the namespace's path and an MTU
+    /// that depends on the host's. For a DEL whose record is lost, and for who writes it again.
     pub fn supposed(request: &Request, attachment: &Attachment) -> Result<Self, Error> {
         let config = Config::without_args(request)?;
-        let AddResult { interfaces, ips, .. } = request.prev_result()?.unwrap_or_default();
-        let wishes = port::wishes(&config, None);
-        let inside =
-            interfaces.iter().position(|it| it.name == attachment.ifname.as_str() && !it.sandbox.is_empty());
-        let mac = inside.and_then(|index| interfaces[index].mac.parse().ok());
+        let result = request.prev_result()?.unwrap_or_default();
+        let (inside, addresses) = of_attachment(&result, attachment);
+        let mac = inside.and_then(|index| result.interfaces[index].mac.parse().ok());
         let mac = mac.unwrap_or_else(|| config.container_mac(attachment));
-        let mut attached = Self::new(&config, &wishes, attachment.host_veth(), "", mac);
-        let own = ips.iter().filter(|ip| ip.interface.is_none() || ip.interface == inside);
-        attached.addresses = own.map(|ip| ip.address).collect();
-        Ok(attached)
+        let wishes = port::wishes(&config, None);
+        let attached = Self::new(&config, &wishes, attachment.host_veth(), "", mac);
+        Ok(Self { addresses, ..attached })
     }
 
     /// What the attachment has in the suite's nftables tables.

@@ -2,9 +2,16 @@
 
 use std::net::IpAddr;
 
-use attach::record::Records;
-use cni::names::NetworkName;
+use attach::{addresses::of_attachment, record::Records};
+use cni::{
+    error::Error,
+    names::{Attachment, NetworkName},
+    request::Request,
+};
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+
+use crate::{config::Config, shim};
 
 /// The record's data. The interface goes with its namespace, so that only names of what is outside of it matter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +23,20 @@ pub struct Attached {
     pub addresses: Vec<IpAddr>,
     /// The host's own interface on the network, through which it reaches the addresses.
     pub shim: Option<String>,
+}
+
+impl Attached {
+    /// What an ADD with this configuration and this `prevResult` would have written down, but for the namespace's path. For who
+    /// writes it again.
+    pub fn supposed(request: &Request, attachment: &Attachment, master: &str) -> Result<Self, Error> {
+        let (_, addresses) = of_attachment(&request.prev_result()?.unwrap_or_default(), attachment);
+        Ok(Self {
+            master: master.to_owned(),
+            netns: String::new(),
+            addresses: addresses.iter().map(IpNetwork::ip).collect(),
+            shim: Config::new(request)?.host_access.then(|| shim::name(&attachment.network)),
+        })
+    }
 }
 
 /// The records of a network's attachments by this plugin.

@@ -49,6 +49,7 @@ pub mod network;
 pub mod order;
 pub mod settings;
 pub mod space;
+mod supposed;
 pub mod trials;
 pub mod tunnel;
 
@@ -114,6 +115,13 @@ impl Facts {
         for attached in &mut attachments {
             attached.file = attached.entry.as_ref().map(|_| cache.file(&attached.key).display().to_string());
         }
+        let sources = supposed::Sources {
+            networks: &networks,
+            spaces: &spaces,
+            cache: &cache,
+            conf_dir: &paths.conf_dir,
+        };
+        let shared = sources.complete(&mut attachments, &mut blind);
         told(&mut blind, &"attachment records", look_for_plans(&mut attachments));
         told(&mut blind, &"nftables", look_for_rules(&mut attachments));
         find_abandoned(&mut attachments, &spaces);
@@ -127,7 +135,7 @@ impl Facts {
             broken: directory.broken,
             attachments,
             owners: told(&mut blind, &"nftables", owners),
-            shared: told(&mut blind, &"nftables", look_for_shared()),
+            shared: told(&mut blind, &"nftables", look_for_shared(shared)),
             settings: Settings::read(&spaces[0].links),
             forward: told(&mut blind, &"nftables", Chain::all(Hook::Forward)),
             input: told(&mut blind, &"nftables", Chain::all(Hook::Input)),
@@ -291,10 +299,16 @@ fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
     Ok(())
 }
 
-fn look_for_shared() -> anyhow::Result<Vec<(Shared, Vec<String>)>> {
+/// Of the networks with a record, and of those that are `supposed` to have one.
+fn look_for_shared(supposed: Vec<Shared>) -> anyhow::Result<Vec<(Shared, Vec<String>)>> {
     let mut nft = Nft::open()?;
-    let all = chained::firewall::shared()?.into_iter();
-    let looked = all.map(|shared| shared.missing(&mut nft).map(|missing| (shared, missing)));
+    let mut all = chained::firewall::shared()?;
+    for shared in supposed {
+        if !all.contains(&shared) {
+            all.push(shared);
+        }
+    }
+    let looked = all.into_iter().map(|shared| shared.missing(&mut nft).map(|missing| (shared, missing)));
     Ok(looked.collect::<Result<_, _>>()?)
 }
 

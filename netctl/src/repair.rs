@@ -1,5 +1,6 @@
 //! Putting back what the records say, after somebody flushed the host's nftables: the elements of the suite's tables and the
-//! accepts in the host's own. And taking out what nobody needs any more.
+//! accepts in the host's own; and the records themselves, from libcni's cache, after somebody took those. And taking out what nobody
+//! needs any more.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ use kernel::nft::Nft;
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-use crate::facts::Facts;
+use crate::facts::{Facts, attachment::Attached};
 
 /// What a repair would do, or did.
 #[derive(Debug, Default)]
@@ -35,9 +36,8 @@ pub struct Plan {
 impl Plan {
     pub fn new(facts: &Facts) -> Self {
         let wanting = facts.attachments.iter().filter(|it| it.gone.is_none() && !it.abandoned);
-        let wanting = wanting.filter(|it| !it.unruled.is_empty() || !it.unpublished.is_empty());
-        let restore =
-            wanting.map(|it| (it.key.clone(), [&it.unruled[..], &it.unpublished].concat())).collect();
+        let wanting = wanting.map(|it| (it.key.clone(), missing(it)));
+        let restore = wanting.filter(|(_, missing)| !missing.is_empty()).collect();
         let shared = facts.shared.iter().filter(|(_, missing)| !missing.is_empty());
         let restore_shared =
             shared.map(|(shared, missing)| (shared.network().clone(), missing.clone())).collect();
@@ -51,6 +51,12 @@ impl Plan {
     }
 }
 
+fn missing(attached: &Attached) -> Vec<String> {
+    let records = attached.lost.iter().map(|lost| format!("the record of {}", lost.plugin));
+    let elements = attached.unruled.iter().chain(&attached.unpublished);
+    elements.cloned().chain(records).collect()
+}
+
 /// Carries the plan out, in one batch for each attachment.
 pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
     let plan = Plan::new(facts);
@@ -62,10 +68,7 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
     }
     let mut nft = Nft::open()?;
     for attached in facts.attachments.iter().filter(|it| plan.restore.iter().any(|(key, _)| *key == it.key)) {
-        let plans = attached.made.iter().map(|made| &made.ruleset).chain(&attached.chained);
-        for plan in plans {
-            plan.add(&mut nft).with_context(|| format!("restore the rules of {}", attached.key))?;
-        }
+        restore(attached, &mut nft).with_context(|| format!("restore the rules of {}", attached.key))?;
     }
     for (shared, _) in facts.shared.iter().filter(|(_, missing)| !missing.is_empty()) {
         let what = || format!("restore the rules of network {}", shared.network());
@@ -77,6 +80,18 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
             .with_context(|| format!("sweep the rules of {network}"))?;
     }
     Ok(plan)
+}
+
+/// Records that are lost come first, that of the interface as the last of them: without it the others are looked for again.
+fn restore(attached: &Attached, nft: &mut Nft) -> anyhow::Result<()> {
+    for lost in attached.lost.iter().rev() {
+        lost.restore(&attached.key, nft)?;
+    }
+    let plans = attached.made.iter().map(|made| &made.ruleset).chain(&attached.chained);
+    for plan in plans {
+        plan.add(nft)?;
+    }
+    Ok(())
 }
 
 /// DEL by each plugin that has a record, last first, which is all that it needs.

@@ -22,7 +22,7 @@ use crate::{
     netns,
 };
 
-mod check;
+pub mod check;
 pub mod event;
 pub mod gc;
 mod input;

@@ -8,6 +8,7 @@ use std::{
 use attach::{
     record::{Records, State},
     ruleset::plan::Plan,
+    supposed::Supposed,
 };
 use cni::{names::Attachment, result::AddResult};
 use ipnetwork::IpNetwork;
@@ -28,8 +29,10 @@ pub struct Attached {
     pub entry: Option<Entry>,
     /// The result, understood.
     pub result: Option<AddResult>,
-    /// What our plugin remembers.
+    /// What our plugin remembers, or is supposed to where it has lost that.
     pub made: Option<Made>,
+    /// What our plugins are supposed to remember and do not, that of the interface first.
+    pub lost: Vec<Supposed>,
     /// The path of its namespace.
     pub netns: Option<String>,
     /// Its namespace among [`super::Facts::spaces`], if it lives.
@@ -158,13 +161,14 @@ pub(super) fn join(
         let result = entry.as_ref().and_then(|entry| entry.add_result().ok().flatten());
         let name = names.get(key.container.as_str()).cloned();
         let (file, unruled, chained, unpublished) = (None, Vec::new(), Vec::new(), Vec::new());
-        let abandoned = false;
+        let (abandoned, lost) = (false, Vec::new());
         Attached {
             key,
             name,
             entry,
             result,
             made,
+            lost,
             netns,
             space,
             gone,

@@ -1,11 +1,13 @@
 //! What our plugins have written down of their attachments, whichever plugin it was.
 
 use attach::{
+    addresses::of_attachment,
     lone,
     record::{Error, Records},
     ruleset::plan::Plan,
+    supposed::Supposed,
 };
-use cni::names::Attachment;
+use cni::{names::Attachment, request::Request};
 use ipnetwork::IpNetwork;
 
 /// One record.
@@ -38,7 +40,7 @@ impl Made {
         for records in Records::of_every_network("macvlan")? {
             all.extend(records.all()?.into_iter().map(|record| of_macvlan(record.attachment, record.data)));
         }
-        for kind in [ipvlan::KIND, vlan::KIND, dummy::KIND, tap::KIND] {
+        for kind in LONE {
             for records in Records::of_every_network(kind.plugin)? {
                 all.extend(
                     records.all()?.into_iter().map(|record| of_lone(&kind, record.attachment, record.data)),
@@ -51,6 +53,46 @@ impl Made {
         Ok(all)
     }
 }
+
+/// What the plugin that made the attachment's interface is supposed to have written down; `None` where that is none of ours that
+/// `Made` knows. `master` is the link that the interface is on.
+pub(super) fn supposed(
+    request: &Request,
+    key: &Attachment,
+    netns: &str,
+    master: Option<&str>,
+) -> anyhow::Result<Option<(Made, Supposed)>> {
+    let netns = netns.to_owned();
+    Ok(Some(match request.plugin_type.as_str() {
+        "bridge" => {
+            let data = bridge::state::Attached { netns, ..bridge::state::Attached::supposed(request, key)? };
+            (of_bridge(key.clone(), data.clone()), Supposed::new("bridge", &data, data.ruleset(key))?)
+        }
+        "ptp" => {
+            let data = ptp::state::Attached { netns, ..ptp::state::Attached::supposed(request, key)? };
+            (of_ptp(key.clone(), data.clone()), Supposed::new("ptp", &data, data.ruleset(key))?)
+        }
+        "overlay" => {
+            let supposed = overlay::plugin::record::Attached::supposed(request, key)?;
+            let data = overlay::plugin::record::Attached { netns, ..supposed };
+            (of_overlay(key.clone(), data.clone()), Supposed::new("overlay", &data, data.ruleset(key))?)
+        }
+        "macvlan" => {
+            let supposed = macvlan::state::Attached::supposed(request, key, master.unwrap_or_default())?;
+            let data = macvlan::state::Attached { netns, ..supposed };
+            (of_macvlan(key.clone(), data.clone()), Supposed::new("macvlan", &data, Plan::new())?)
+        }
+        other => {
+            let Some(kind) = LONE.iter().find(|kind| kind.plugin == other) else { return Ok(None) };
+            let (_, addresses) = of_attachment(&request.prev_result()?.unwrap_or_default(), key);
+            let data = lone::Attached { master: master.map(str::to_owned), netns, addresses };
+            (of_lone(kind, key.clone(), data.clone()), Supposed::new(kind.plugin, &data, Plan::new())?)
+        }
+    }))
+}
+
+/// Plugins whose attachments have one link, in the container.
+const LONE: [lone::Kind; 4] = [ipvlan::KIND, vlan::KIND, dummy::KIND, tap::KIND];
 
 fn of_overlay(key: Attachment, data: overlay::plugin::record::Attached) -> Made {
     let ruleset = data.ruleset(&key);

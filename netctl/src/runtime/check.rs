@@ -2,12 +2,28 @@
 
 use cni::{
     error::{Code, Error},
-    request::Command,
+    request::{Command, Request},
     version::Version,
 };
 
 use super::{Attach, Runtime, event::Event, final_result, input, io};
-use crate::conf::NetworkList;
+use crate::{cache::Entry, conf::NetworkList};
+
+/// What CHECK would ask the plugins with, in order, after the ADD that a cache entry tells of. Of a list whose version has no CHECK
+/// too.
+pub fn requests(list: &NetworkList, entry: &Entry) -> Result<Vec<Request>, Error> {
+    let attach = Attach::of_entry(entry);
+    let result = final_result(entry, list.version)?;
+    let environment = input::environment(Command::Check, Some(&attach));
+    let variable = |name: &str| {
+        let found = environment.iter().find(|(variable, _)| *variable == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let each = list.plugins.iter().map(|plugin| {
+        Request::parse(Command::Add, input::of_attachment(list, plugin, &attach, result.as_ref()), variable)
+    });
+    each.collect()
+}
 
 impl Runtime<'_> {
     /// CHECK in order, each plugin with the final result of the ADD from the cache. Returns the first error after all

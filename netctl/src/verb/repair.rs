@@ -1,4 +1,4 @@
-//! `netctl repair`: the rules of all attachments and networks, as the records have them.
+//! `netctl repair`: the rules of all attachments and networks, as the records have them, or libcni's cache where those are lost.
 
 use clap::Args;
 use serde_json::json;
@@ -11,7 +11,8 @@ use crate::{
 };
 
 /// Puts back what the attachments' records say should be in the suite's nftables tables and in the host's filter, and is not, as
-/// after `nft flush ruleset`, and takes out what belongs to no attachment. Only says what, without --yes.
+/// after `nft flush ruleset`; where the records are lost, libcni's cache tells, and they are written again. Takes out what belongs
+/// to no attachment. Only says what, without --yes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  netctl repair          what is missing\n  netctl repair --yes")]
 pub struct Repair {

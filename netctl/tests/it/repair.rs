@@ -1,9 +1,12 @@
 //! `netctl repair` after a flush, and after a rollback to the Go plugins.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::{Value, json};
-use testenv::lab::{self, Lab};
+use testenv::{
+    lab::{self, Lab},
+    ns::Ns,
+};
 
 use crate::{
     doctor::sorted,
@@ -66,7 +69,7 @@ fn what_firewall_shares_is_flushed_and_repaired() {
 #[test]
 fn what_the_go_plugins_del_leaves_is_removed() {
     lab::run("what_the_go_plugins_del_leaves_is_removed", |lab| {
-        let go = std::path::Path::new("/usr/lib/cni");
+        let go = Path::new("/usr/lib/cni");
         for plugin in ["bridge", "host-local", "portmap", "firewall", "bandwidth"] {
             if !go.join(plugin).is_file() {
                 lab.skip(&format!("needs the Go plugin {plugin}"));
@@ -110,5 +113,115 @@ fn what_the_go_plugins_del_leaves_is_removed() {
         {
             lab.allow(table);
         }
+    });
+}
+
+/// Every file of the attachment records, with what is in it.
+fn records() -> BTreeMap<String, Value> {
+    fn files(dir: &Path, all: &mut BTreeMap<String, Value>) {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                files(&path, all);
+            } else {
+                let text = fs::read_to_string(&path).expect("read a record");
+                all.insert(path.display().to_string(), serde_json::from_str(&text).expect("JSON"));
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    files(Path::new("/run/tenon/attach"), &mut all);
+    all
+}
+
+/// Published ports and masquerade, of a container on a bridge and of one behind a veth alone.
+fn works(outside: &Ns, containers: &[Ns]) -> bool {
+    let echo = outside.tcp_echo(([198, 51, 100, 254], 9000).into());
+    containers.iter().zip([8080, 8081]).all(|(container, port)| {
+        outside.tcp_talk(([198, 51, 100, 1], port).into(), "in").is_ok()
+            && container.tcp_talk(echo.address(), "out").is_ok()
+    })
+}
+
+/// Ports for `c1` on the bridge, `c2` behind a veth alone; `c3` is on a macvlan that the host reaches.
+fn add_all(node: &Node) {
+    node.conf(&guarded());
+    let ipam = |subnet: &str| json!({"type": "host-local", "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]});
+    let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
+    let routed = json!({"name": "routed", "cniVersion": "1.0.0", "plugins": [
+        {"type": "ptp", "ipMasq": true, "ipam": ipam("10.8.0.0/24")}, portmap,
+    ]});
+    node.scene.conf("20-routed.conflist", &routed);
+    let lan = json!({"name": "lan", "cniVersion": "1.0.0", "plugins": [
+        {"type": "macvlan", "hostAccess": true, "master": "up0", "ipam": ipam("198.51.100.0/25")},
+        {"type": "firewall"},
+    ]});
+    node.scene.conf("30-lan.conflist", &lan);
+    let ports = [("CAP_ARGS", PORTS)];
+    node.scene.netctl_with(&ports, "exec add ovl c1 --container-id c1").ok();
+    let ports = PORTS.replace("8080", "8081");
+    node.scene.netctl_with(&[("CAP_ARGS", &ports)], "exec add routed c2 --container-id c2").ok();
+    node.add("lan", "c3");
+}
+
+/// The rules and the records, both of them.
+#[test]
+fn what_is_lost_comes_back_from_the_result_cache() {
+    lab::run("what_is_lost_comes_back_from_the_result_cache", |lab| {
+        lab.needs_program("nft", "nftables");
+        let outside = lab.outside("up0");
+        lab.rebase();
+        drop_by_default(lab);
+        let node = Node::new(lab);
+        for allowed in ["route_localnet", "nft table ip filter", "nft table ip6 filter"] {
+            lab.allow(allowed);
+        }
+        let containers = ["c1", "c2", "c3"].map(|name| lab.netns(name));
+        let servers = containers.each_ref().map(|ns| ns.tcp_echo("0.0.0.0:80".parse().unwrap()));
+        add_all(&node);
+        // Of routed, which has no firewall, nothing is let through but by this.
+        let let_through = || {
+            drop_by_default(lab);
+            lab.exec(&["iptables-nft", "-A", "FORWARD", "-s", "10.8.0.0/24", "-j", "ACCEPT"]).ok();
+            lab.exec(&["iptables-nft", "-A", "FORWARD", "-d", "10.8.0.0/24", "-j", "ACCEPT"]).ok();
+        };
+        let_through();
+        assert!(works(&outside, &containers[..2]));
+        let (rules, written) = (lab.exec(&["nft", "-s", "list", "ruleset"]).ok(), records());
+        assert_eq!(written.len(), 8, "{written:#?}");
+
+        lab.exec(&["nft", "flush", "ruleset"]).ok();
+        fs::remove_dir_all("/run/tenon").unwrap();
+        let_through();
+        assert!(!works(&outside, &containers[..2]));
+        let findings = node.findings();
+        for code in ["masq-missing", "portmap-missing"] {
+            let found = findings.iter().filter(|found| found["code"] == code);
+            let fixes: Vec<_> = found.map(|found| &found["fix"]).collect();
+            assert!(
+                fixes.len() >= 2 && fixes.iter().all(|fix| *fix == "netctl repair --yes"),
+                "{findings:#?}"
+            );
+        }
+        node.scene.netctl("repair --yes").ok();
+        assert_eq!(records(), written);
+        assert_eq!(sorted(&lab.exec(&["nft", "-s", "list", "ruleset"]).ok()), sorted(&rules));
+        assert!(works(&outside, &containers[..2]));
+        assert_eq!(node.items("repair", "RepairPlan").len(), 0);
+
+        // The records alone, then DEL by them.
+        fs::remove_dir_all("/run/tenon/attach").unwrap();
+        assert_eq!(node.items("repair", "RepairPlan").len(), 3);
+        node.scene.netctl("repair --yes").ok();
+        assert_eq!(records(), written);
+        for (network, container) in [("ovl", "c1"), ("routed", "c2"), ("lan", "c3")] {
+            node.scene.netctl(&format!("exec check {network} {container} --container-id {container}")).ok();
+            node.del(network, container);
+        }
+        drop(servers);
+        assert_eq!(records(), BTreeMap::new());
+        lab.exec(&["iptables-nft", "-F", "FORWARD"]).ok();
+        let rules = lab.exec(&["nft", "list", "ruleset"]).ok();
+        assert!(!rules.contains("elements =") && !rules.contains("tenon ovl"), "{rules}");
     });
 }

@@ -3,13 +3,20 @@
 use std::net::IpAddr;
 
 use ::attach::{
+    addresses::of_attachment,
     detach::Recorded,
     record::Records,
     ruleset::{masquerade::Masquerade, owner::Owner, plan::Plan},
 };
-use cni::names::{Attachment, NetworkName};
+use cni::{
+    error::Code,
+    names::{Attachment, NetworkName},
+    request::Request,
+};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+
+use super::config::Config;
 
 /// The record's data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +33,21 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// What an ADD with this configuration and this `prevResult` would write down now, but for the namespace's path. For who writes it
+    /// again. Fails where the agent does not serve the network.
+    pub fn supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<Self> {
+        let config = Config::new(request)?;
+        let state = config.owner_state(Code::TryAgainLater)?;
+        let (_, addresses) = of_attachment(&request.prev_result()?.unwrap_or_default(), attachment);
+        Ok(Self {
+            bridge: config.bridge(&state)?.to_string(),
+            host_link: attachment.host_veth(),
+            netns: String::new(),
+            addresses,
+            masquerade_beyond: config.masquerade.then_some(state.pools),
+        })
+    }
+
     /// What the attachment has in the suite's nftables tables.
     pub fn ruleset(&self, attachment: &Attachment) -> Plan {
         let Some(pools) = &self.masquerade_beyond else { return Plan::new() };

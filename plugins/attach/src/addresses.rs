@@ -1,12 +1,13 @@
-//! The addresses of an attachment, from the address plugin that the configuration names.
+//! The addresses of an attachment: from the address plugin that the configuration names, and in the result of its chain.
 
 use cni::{
     error::Error,
     names::{Attachment, NetnsPath},
     request::Request,
-    result::AddResult,
+    result::{AddResult, Interface},
 };
 use ipam::delegate::Ipam;
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 /// What the address plugin gives, all of it for the result's `interface`th interface; nothing where there is none. An answer
@@ -27,4 +28,14 @@ pub fn allocate(
     result.interfaces.clear();
     result.ips.iter_mut().for_each(|ip| ip.interface = Some(interface));
     Ok(result)
+}
+
+/// Where the attachment's interface stands in the result of its chain, and the addresses that are its: those that name it, or no
+/// interface at all.
+pub fn of_attachment(result: &AddResult, attachment: &Attachment) -> (Option<usize>, Vec<IpNetwork>) {
+    let is_it =
+        |interface: &Interface| interface.name == attachment.ifname.as_str() && !interface.sandbox.is_empty();
+    let inside = result.interfaces.iter().position(is_it);
+    let own = result.ips.iter().filter(|ip| ip.interface.is_none() || ip.interface == inside);
+    (inside, own.map(|ip| ip.address).collect())
 }

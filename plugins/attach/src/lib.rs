@@ -18,4 +18,5 @@ pub mod master;
 pub mod mtu;
 pub mod record;
 pub mod ruleset;
+pub mod supposed;
 pub mod veth;

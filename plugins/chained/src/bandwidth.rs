@@ -5,7 +5,10 @@
 
 use std::{fmt::Write, time::Duration};
 
-use attach::{check::failed, container::Container, failures::Failures, record::Records};
+use attach::{
+    check::failed, container::Container, failures::Failures, record::Records, ruleset::plan::Plan,
+    supposed::Supposed,
+};
 use cni::{
     error::Error,
     names::{Attachment, NetnsPath, NetworkName},
@@ -41,6 +44,21 @@ struct Shaped {
     host_link: String,
     /// The link that the container's packets are led through.
     ifb: Option<String>,
+}
+
+/// What an ADD of this configuration would have written down, if anything: for who writes it again.
+pub fn supposed(
+    request: &Request,
+    attachment: &Attachment,
+    netns: &NetnsPath,
+) -> anyhow::Result<Option<Supposed>> {
+    let config = Config::new(request)?;
+    if config.is_empty() {
+        return Ok(None);
+    }
+    let host_link = host_end(&mut Netlink::open()?, attachment, netns)?.name;
+    let shaped = Shaped { host_link, ifb: config.egress.map(|_| ifb_name(attachment)) };
+    Ok(Some(Supposed::new(NAME, &shaped, Plan::new())?))
 }
 
 impl Plugin for Bandwidth {

@@ -6,6 +6,7 @@ use attach::{
     lock::NetworkLock,
     record::{self, Records},
     ruleset::{legacy, owner::Owner, plan::Plan, sweep},
+    supposed::Supposed,
 };
 use cni::{
     error::Error,
@@ -51,6 +52,14 @@ pub fn shared() -> Result<Vec<Shared>, record::Error> {
         }
     }
     Ok(all)
+}
+
+/// What an ADD of this configuration after this `prevResult` would have made, and what the network has by it: for who puts it back
+/// without a record.
+pub fn supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<(Supposed, Shared)> {
+    let guarded = guarded(Config::new(request)?, &request.required_prev_result()?, attachment)?;
+    let supposed = Supposed::new(NAME, &guarded, guarded.ruleset(attachment))?;
+    Ok((supposed, guarded.shared(&attachment.network)))
 }
 
 /// The plugin of type `firewall`.

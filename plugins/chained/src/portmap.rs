@@ -5,6 +5,7 @@ use attach::{
     failures::Failures,
     record::{self, Records},
     ruleset::{legacy, owner::Owner, plan::Plan, publish::taken, sweep},
+    supposed::Supposed,
 };
 use cni::{
     names::{Attachment, NetnsPath},
@@ -43,6 +44,21 @@ pub fn rulesets() -> Result<Vec<(Attachment, Plan)>, record::Error> {
         all.extend(found.map(|it| (it.attachment.clone(), it.data.ruleset(&it.attachment))));
     }
     Ok(all)
+}
+
+/// What an ADD of this configuration after this `prevResult` would have made, if anything: for who puts it back without a record.
+pub fn supposed(
+    request: &Request,
+    attachment: &Attachment,
+    netns: &NetnsPath,
+) -> anyhow::Result<Option<Supposed>> {
+    let config = Config::new(request)?;
+    if config.mappings.is_empty() {
+        return Ok(None);
+    }
+    let result = request.required_prev_result()?;
+    let published = published(&mut Netlink::open()?, &config, &result, attachment, netns)?;
+    Ok(Some(Supposed::new(Portmap::NAME, &published, published.ruleset(attachment))?))
 }
 
 /// The plugin of type `portmap`.

@@ -12,10 +12,7 @@ use cni::{
 
 use kernel::nft::Nft;
 
-use crate::{
-    config::NetConf,
-    state::{Attached, records},
-};
+use crate::state::{Attached, records};
 
 /// Detaches the container. Goes on past errors and reports them together; doing it again is fine.
 pub(crate) fn del(
@@ -42,27 +39,17 @@ pub(crate) fn del(
 
 /// Without a record: what the configuration says that there was in the ruleset, of ours or of the Go plugin's.
 fn leave_supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<()> {
-    let conf: NetConf = match request.decode() {
-        Ok(conf) => conf,
+    let supposed = match Attached::supposed(request, attachment) {
+        Ok(supposed) if supposed.masquerade => supposed,
+        Ok(_) => return Ok(()),
         Err(err) => {
             log::info!("{attachment}: no record, and the configuration does not tell either: {err}");
             return Ok(());
         }
     };
-    if !conf.ip_masq {
-        return Ok(());
-    }
-    let addresses: Vec<_> =
-        request.prev_result().ok().flatten().unwrap_or_default().ips.iter().map(|ip| ip.address).collect();
-    let supposed = Attached {
-        host_link: attachment.host_veth(),
-        netns: String::new(),
-        addresses: addresses.clone(),
-        masquerade: true,
-    };
     let mut nft = Nft::open()?;
     supposed.ruleset(attachment).remove(&mut nft)?;
-    legacy::remove_masquerade(&mut nft, attachment, &addresses)
+    legacy::remove_masquerade(&mut nft, attachment, &supposed.addresses)
 }
 
 /// The record goes last, when nothing is left to do by it.

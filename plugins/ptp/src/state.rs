@@ -1,13 +1,20 @@
 //! What the ptp plugin writes down of an attachment, so that DEL needs nothing else.
 
 use attach::{
+    addresses::of_attachment,
     detach::Recorded,
     record::Records,
     ruleset::{masquerade::Masquerade, owner::Owner, plan::Plan},
 };
-use cni::names::{Attachment, NetworkName};
+use cni::{
+    error::Error,
+    names::{Attachment, NetworkName},
+    request::Request,
+};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+
+use crate::config::NetConf;
 
 /// The record's data. The host's routes and addresses go with its end of the veth.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +28,15 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// What an ADD with this configuration and this `prevResult` would have written down, but for the namespace's path. For a DEL
+    /// whose record is lost, and for who writes it again.
+    pub fn supposed(request: &Request, attachment: &Attachment) -> Result<Self, Error> {
+        let NetConf { ip_masq, .. } = request.decode()?;
+        let (_, addresses) = of_attachment(&request.prev_result()?.unwrap_or_default(), attachment);
+        let host_link = attachment.host_veth();
+        Ok(Self { host_link, netns: String::new(), addresses, masquerade: ip_masq })
+    }
+
     /// What the attachment has in the suite's nftables tables.
     pub fn ruleset(&self, attachment: &Attachment) -> Plan {
         if !self.masquerade {

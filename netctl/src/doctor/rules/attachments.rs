@@ -197,7 +197,7 @@ pub(super) const MASQ_MISSING: Rule = Rule {
     summary: "a container's connections are not masqueraded any more",
     text: "The network has ipMasq, but the rules are gone: `nft flush ruleset`, a firewall that was restarted, or somebody's cleaning. The container's \
            packets leave with its own address, and no answer finds back.",
-    remedy: Remedy::Fix("puts the elements back, from the records"),
+    remedy: Remedy::Fix("puts the elements back, from the records or libcni's cache"),
     check: masq_missing,
 };
 
@@ -226,8 +226,8 @@ pub(super) const PORTMAP_MISSING: Rule = Rule {
     code: "portmap-missing",
     summary: "a container's published ports or its firewall rules are gone",
     text: "The plugins portmap or firewall made rules for the container, and they are not there any more: `nft flush ruleset`, or a firewall that was \
-           restarted. Published ports answer nobody until `netctl repair` puts the rules back from the records.",
-    remedy: Remedy::Fix("puts the elements and the accepts back, from the records"),
+           restarted. Published ports answer nobody until `netctl repair` puts the rules back.",
+    remedy: Remedy::Fix("puts the elements and the accepts back, from the records or libcni's cache"),
     check: portmap_missing,
 };
 
