@@ -13,6 +13,20 @@ pub(super) fn program() -> OsString {
     env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
+/// cargo, as it would be started by hand: without what it told us of our own package. Build scripts that look at it run anew
+/// whenever it differs, and all that stands on them is built again.
+fn command() -> Command {
+    let mut command = Command::new(program());
+    let of_ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    for name in env::vars_os().map(|(name, _)| name).filter(of_ours) {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Runs cargo in the workspace; fails when it does.
 pub(super) fn run(arguments: &[&str]) -> anyhow::Result<()> {
     run_with(arguments, &[])
@@ -20,9 +34,8 @@ pub(super) fn run(arguments: &[&str]) -> anyhow::Result<()> {
 
 /// The same with variables set.
 pub(super) fn run_with(arguments: &[&str], environment: &[(String, String)]) -> anyhow::Result<()> {
-    let mut command = Command::new(program());
-    command.args(arguments).envs(environment.iter().cloned());
-    let status = command.status().context("start cargo")?;
+    let mut command = command();
+    let status = command.args(arguments).envs(environment.iter().cloned()).status().context("start cargo")?;
     ensure!(status.success(), "cargo {}: {status}", arguments.join(" "));
     Ok(())
 }
@@ -53,7 +66,7 @@ impl TestBinary {
 
 /// Builds every test of the workspace: one by one they would be built anew, with other features of what they share.
 pub(super) fn build_tests() -> anyhow::Result<Vec<TestBinary>> {
-    let output = Command::new(program())
+    let output = command()
         .args(["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit())
         .output()
@@ -94,7 +107,7 @@ pub(super) fn target_directory() -> anyhow::Result<PathBuf> {
 
 /// What `cargo metadata` tells of the workspace, without its dependencies.
 pub(super) fn metadata() -> anyhow::Result<Value> {
-    let output = Command::new(program())
+    let output = command()
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .stderr(Stdio::inherit())
         .output()
