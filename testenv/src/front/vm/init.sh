@@ -24,6 +24,8 @@ $b mount -t bpf bpf /root/sys/fs/bpf
 $b mount -t tracefs trace /root/sys/kernel/tracing
 $b mount -o bind "/root$modules" "/root/usr/lib/modules/$release" || fail "mount the modules"
 $b ip link set lo up
+# Else "(none)", which is no name for a node.
+$b hostname guest
 exec $b switch_root /root /bin/sh -c '
     for line in 1 2 3; do busybox stty -F /dev/ttyS$line raw -echo; done
     /bin/sh /run/job </dev/null >/dev/ttyS1 2>/dev/ttyS2

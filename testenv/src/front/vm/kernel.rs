@@ -26,8 +26,8 @@ pub(super) struct Kernel {
 }
 
 /// What the first root cannot do without: the bus, the host's files, the layer over them. And what nothing in the guest loads by
-/// itself: the device that taps are made by.
-const MODULES: [&str; 4] = ["virtio_pci", "virtiofs", "overlay", "tun"];
+/// itself: the device that taps are made by, and what shows bridged packets to iptables, as on nodes of Kubernetes.
+const MODULES: [&str; 5] = ["virtio_pci", "virtiofs", "overlay", "tun", "br_netfilter"];
 const BUSYBOX: &str = "/bin/busybox";
 const INIT: &str = include_str!("init.sh");
 
