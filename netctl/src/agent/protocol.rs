@@ -17,7 +17,7 @@ use crate::{
     knock::Knocked,
     lookup::LookedUp,
     reach::Reached,
-    throughput::Measured,
+    throughput::{End, Measured},
     trace::{counters::Counters, probe::Protocol},
     verb::ps::Row,
 };
@@ -161,6 +161,7 @@ pub enum Reply {
     LookedUp(Vec<LookedUp>),
     Serving {
         port: u16,
+        end: End,
     },
     Measured(Measured),
 }

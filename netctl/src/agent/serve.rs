@@ -131,8 +131,10 @@ impl Session {
                 nothing_more(Reply::LookedUp(lookup::all(&Place::at(String::new(), &from)?, &names)?))
             }
             Request::Serve { on, address } => {
-                let port = Place::at(String::new(), &on)?.run(|| throughput::serve(address))??;
-                nothing_more(Reply::Serving { port })
+                let place = Place::at(String::new(), &on)?;
+                let end = place.run(|| throughput::End::at(address))??;
+                let port = place.run(|| throughput::serve(address))??;
+                nothing_more(Reply::Serving { port, end })
             }
             Request::Measure { from, to, milliseconds } => {
                 let time = Duration::from_millis(milliseconds);

@@ -330,11 +330,12 @@ fn rates_and_throughput() {
     lab::run("rates_and_throughput", |lab| {
         let (node, _containers) = Node::running(lab);
         let item = node.items("bench c1 ovl/c2 --time 50", "Throughput")[0].clone();
-        for number in ["tcp_1_bits_per_s", "tcp_8_bits_per_s", "connections_per_s"] {
+        for number in ["tcp_1_bits_per_s", "tcp_8_bits_per_s", "connections_per_s", "udp_packets_per_s"] {
             assert!(item[number].as_u64().unwrap() > 0, "{item:#}");
         }
         assert!(item["rtt_p50_us"].as_u64() <= item["rtt_p99_us"].as_u64(), "{item:#}");
         assert!(node.scene.netctl("bench c1 nobody").usage().contains("\"nobody\""));
+        is_compared(lab, &node, &item);
         let is_seen = AtomicBool::new(false);
         let busy = std::thread::scope(|scope| {
             let busy = scope.spawn(|| {
@@ -365,6 +366,35 @@ fn rates_and_throughput() {
         assert_eq!(code, Some(130), "{seen:?}");
         node.leave();
     });
+}
+
+/// With a run of the same context and not with another, and what gets lost is counted.
+fn is_compared(lab: &Lab, node: &Node, item: &serde_json::Value) {
+    let loss = item["udp_loss_percent"].as_f64().expect("a number");
+    assert!((0.0..100.0).contains(&loss), "{item:#}");
+    let ends = ["source", "destination"].map(|end| item["context"][end].clone());
+    for end in &ends {
+        let offloads = end["offloads"].as_array().expect("a list");
+        assert!(end["mtu"] == 1500 && offloads.contains(&json!("tx-checksum-ip-generic")), "{item:#}");
+    }
+    let file = lab.dir().join("before.json");
+    fs::write(&file, json!({"kind": "Throughput", "items": [item]}).to_string()).expect("write a run");
+    let compare =
+        |time: u32| node.scene.netctl(&format!("bench c1 c2 --time {time} --compare {}", file.display()));
+    let said = compare(50).ok().stdout;
+    let runs: Vec<_> = said.lines().map(|line| line.split_whitespace().nth(2).unwrap_or_default()).collect();
+    assert_eq!(runs, ["RUN", "before", "now", "change"], "{said}");
+    let said = compare(20).usage();
+    assert!(said.contains("time_ms: 50 then, 20 now"), "{said}");
+    lab.exec(&["ip", "netns", "exec", "c2", "ip", "link", "set", "eth0", "mtu", "1400"]).ok();
+    let said = compare(50).usage();
+    assert!(
+        said.contains("mtu of the destination: 1500 then, 1400 now") && said.matches(';').count() == 0,
+        "{said}"
+    );
+    lab.exec(&["ip", "netns", "exec", "c2", "ip", "link", "set", "eth0", "mtu", "1500"]).ok();
+    let said = node.scene.netctl("bench c1 c2 --time 10 --compare /dev/null");
+    assert_eq!(said.code, Some(3), "{said:#?}");
 }
 
 /// Exit status and screen of a call on a terminal. Each of the keys are typed once the screen has shown the text before them.
