@@ -25,8 +25,8 @@ mod mounts;
 /// Where the lab keeps what is its own; no part of any comparison.
 const OWN_DIR: &str = "/run/.lab";
 const NETNS_DIR: &str = "/run/netns";
-/// The kernel takes links and namespaces apart in its own time.
-const SETTLE: Duration = Duration::from_secs(2);
+/// The kernel takes links and namespaces apart in its own time, an emulated one in more.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// The lab that a test runs in. Shared by all threads of the test.
 pub struct Lab {
@@ -237,6 +237,14 @@ impl Lab {
             self.skip(&format!(
                 "this kernel makes no links of kind {kind}: `cargo testenv vm test` runs it on others"
             ));
+        }
+    }
+
+    /// Skips the test on a processor that QEMU emulates; `what` cannot be judged there.
+    pub fn needs_real_processor(&self, what: &str) {
+        // So QEMU's own translator names itself; under KVM it is the machine's name, or KVM's.
+        if fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU TCG CPU")) {
+            self.skip(&format!("needs a processor that is not emulated: {what}"));
         }
     }
 

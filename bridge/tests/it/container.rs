@@ -13,10 +13,11 @@ const DAD: Duration = Duration::from_secs(1);
 fn addresses_are_usable_at_once() {
     run("no_dad", |lab| {
         let ns = lab.netns("one");
+        // A probe would take minutes, on the fastest machine as on the slowest.
+        ns.set_sysctl("net.ipv6.conf.default.dad_transmits", "100");
+        ns.rebase();
         let call = call(lab, &dual_stack(json!({})), &ns);
-        let start = Instant::now();
         call.add().ok();
-        assert!(start.elapsed() < DAD, "{:?}", start.elapsed());
         let tentative = ns.exec(&["ip", "-6", "address", "show", "tentative", "scope", "global"]).ok();
         assert_eq!(tentative, "");
         assert!(ns.pings("fd00:1::1".parse().unwrap()));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use serde_json::{Value, json};
 use testenv::{lab, lab::Lab, ns::Ns, plugin::PluginCall, wait};
 
-const SETTLE: Duration = Duration::from_secs(2);
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// A dual-stack network with a default gateway on bridge `cni0`, with `more` over it.
 pub(crate) fn dual_stack(more: Value) -> Value {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testenv::lab::Lab;
+use testenv::{lab::Lab, ping};
 
 use crate::net::{attach, call, dual_stack, elements, ip, layer2, message, run};
 
@@ -86,7 +86,8 @@ fn spoofed_frames_are_dropped() {
             let own = one.result["interfaces"][2]["mac"].as_str().unwrap();
             one.ns.exec(&["ip", "link", "set", "eth0", "address", "02:00:00:00:66:66"]).ok();
             lab.exec(&["ip", "neigh", "flush", "dev", "cni0"]).ok();
-            assert_eq!(one.ns.ping(gateway, SHORT).is_ok(), passes, "macspoofchk {checked}");
+            let patience = if passes { ping::PATIENCE } else { SHORT };
+            assert_eq!(one.ns.ping(gateway, patience).is_ok(), passes, "macspoofchk {checked}");
             let learned = lab.exec(&["bridge", "fdb", "show", "br", "cni0"]).ok();
             assert_eq!(learned.contains("02:00:00:00:66:66"), passes, "{learned}");
             one.ns.exec(&["ip", "link", "set", "eth0", "address", own]).ok();

@@ -21,6 +21,7 @@ enum Direction {
 /// Serves iperf3 in `ns` until dropped.
 fn server(lab: &Lab, ns: &Ns) -> Daemon {
     lab.needs_program("iperf3", "iperf3");
+    lab.needs_real_processor("it measures rates");
     let server = lab.daemon(ns, &["iperf3", "--server", "--forceflush"]);
     wait_for("iperf3 to listen", Duration::from_secs(5), || server.said().contains("Server listening"));
     server

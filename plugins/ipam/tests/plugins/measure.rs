@@ -64,6 +64,7 @@ fn nothing_is_linear_in_the_number_of_leases() {
 #[test]
 fn print_times() {
     run("print_times", |lab| {
+        lab.needs_real_processor("it shows how long things take");
         eprintln!("host-local, medians, this build");
         eprintln!("  leases | plugin ADD, DEL ms | Go ADD, DEL ms | store lease, release us");
         for (count, their_rounds) in [(0, 9), (10_000, 3), (60_000, 1)] {

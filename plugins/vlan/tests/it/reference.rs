@@ -140,14 +140,23 @@ fn routes_are_as_the_result_says(lab: &Lab, c1: &Ns) {
 /// It waits until IPv6 addresses have been probed for, which nobody answers who got them from an allocator.
 fn no_address_is_waited_for(lab: &Lab, outside: &Ns, c1: &Ns) {
     let call = vlan(lab, &network(json!({}))).netns(c1);
+    let mut with_carrier = Duration::MAX;
     for carrier in [true, false] {
         if !carrier {
             outside.set_down("in0");
         }
         let began = Instant::now();
         call.add().ok();
+        let took = began.elapsed();
         // A guest takes its time; the reference's wait is 5 s more where the master has no carrier.
-        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        if carrier {
+            with_carrier = took;
+        } else {
+            assert!(
+                took < with_carrier + Duration::from_secs(4),
+                "{with_carrier:?}, {took:?} without carrier"
+            );
+        }
         let said = c1.exec(&["ip", "-j", "address", "show", "dev", "eth0"]).ok();
         let links: Value = serde_json::from_str(&said).expect("JSON");
         let addresses = links[0]["addr_info"].as_array().expect("addresses");
