@@ -45,6 +45,14 @@ impl Plan {
         Self { restore, restore_shared, forget, sweep: facts.strangers() }
     }
 
+    /// Nothing but what is to go, of the networks that `wanted` takes the names of.
+    pub fn leftovers(facts: &Facts, wanted: impl Fn(&str) -> bool) -> Self {
+        let Self { mut forget, mut sweep, .. } = Self::new(facts);
+        forget.retain(|key| wanted(key.network.as_str()));
+        sweep.retain(|comment| comment.split_once('/').is_some_and(|(network, _)| wanted(network)));
+        Self { forget, sweep, ..Self::default() }
+    }
+
     pub fn is_empty(&self) -> bool {
         let Self { restore, restore_shared, forget, sweep } = self;
         restore.is_empty() && restore_shared.is_empty() && forget.is_empty() && sweep.is_empty()
@@ -57,15 +65,13 @@ fn missing(attached: &Attached) -> Vec<String> {
     elements.cloned().chain(records).collect()
 }
 
-/// Carries the plan out, in one batch for each attachment.
+/// Carries out what there is to do, in one batch for each attachment.
 pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
     let plan = Plan::new(facts);
     if plan.is_empty() {
         return Ok(plan);
     }
-    for attachment in &plan.forget {
-        forget(attachment).with_context(|| format!("take back what {attachment} was given"))?;
-    }
+    forget_all(&plan)?;
     let mut nft = Nft::open()?;
     for attached in facts.attachments.iter().filter(|it| plan.restore.iter().any(|(key, _)| *key == it.key)) {
         restore(attached, &mut nft).with_context(|| format!("restore the rules of {}", attached.key))?;
@@ -74,12 +80,29 @@ pub fn rules(facts: &Facts) -> anyhow::Result<Plan> {
         let what = || format!("restore the rules of network {}", shared.network());
         shared.restore(&mut nft).with_context(what)?;
     }
+    sweep_all(facts, &plan, &mut nft)?;
+    Ok(plan)
+}
+
+/// Carries out of a plan what takes away.
+pub fn remove(facts: &Facts, plan: &Plan) -> anyhow::Result<()> {
+    forget_all(plan)?;
+    if plan.sweep.is_empty() { Ok(()) } else { sweep_all(facts, plan, &mut Nft::open()?) }
+}
+
+fn forget_all(plan: &Plan) -> anyhow::Result<()> {
+    for attachment in &plan.forget {
+        forget(attachment).with_context(|| format!("take back what {attachment} was given"))?;
+    }
+    Ok(())
+}
+
+fn sweep_all(facts: &Facts, plan: &Plan, nft: &mut Nft) -> anyhow::Result<()> {
     for network in networks(&plan.sweep) {
         let valid = facts.attachments.iter().map(|it| &it.key).filter(|key| key.network == network);
-        sweep::remove_stale(&mut nft, &network, valid)
-            .with_context(|| format!("sweep the rules of {network}"))?;
+        sweep::remove_stale(nft, &network, valid).with_context(|| format!("sweep the rules of {network}"))?;
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// Records that are lost come first, that of the interface as the last of them: without it the others are looked for again.

@@ -20,6 +20,7 @@ use crate::{
         network::{Network, capacity},
     },
     output::{Reply, Table},
+    repair::{self, Plan},
     verb::{Context, look::Sight},
 };
 
@@ -41,7 +42,7 @@ enum Verb {
     /// List every lease with its holder, and whether that lives; exit status 1 if one does not
     #[command(after_help = "Example:\n  netctl ipam check mynet -o json")]
     Check { networks: Vec<String> },
-    /// Give back what no attachment accounts for; only says what, without --yes
+    /// Give back what no attachment accounts for, addresses and rules; only says what, without --yes
     #[command(after_help = GC_HELP)]
     Gc {
         networks: Vec<String>,
@@ -95,7 +96,7 @@ pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
         Verb::Show { .. } | Verb::Check { .. } => Err(Failure::Usage("this only looks".to_owned())),
         Verb::Gc { networks, from_report, yes } => {
             let mut leases = leases(&facts, &chosen(&facts, networks)?);
-            match from_report {
+            let leftovers = match from_report {
                 Some(file) => {
                     let named = named::read(file, &facts.node)?;
                     leases.retain(|lease| lease.state == LEAKED && named.contains(&Named::of(lease)));
@@ -103,15 +104,19 @@ pub fn run(ipam: &Ipam, context: &Context) -> Result<Exit, Failure> {
                     let others = named.difference(&left).filter(|it| is_chosen(networks, it));
                     let why = |it: &Named| format!("{} of {} is no leak any more", it.address, it.network);
                     context.warn(&others.map(why).collect::<Vec<_>>());
+                    Plan::default()
                 }
-                None => leases.retain(|lease| lease.state == LEAKED),
-            }
-            give_back(&facts, leases, *yes, context)
+                None => {
+                    leases.retain(|lease| lease.state == LEAKED);
+                    Plan::leftovers(&facts, |of| networks.is_empty() || networks.iter().any(|it| it == of))
+                }
+            };
+            give_back(&facts, leases, &leftovers, *yes, context)
         }
         Verb::Release { network, addresses, yes } => {
             let mut leases = leases(&facts, &[find(&facts, network)?]);
             leases.retain(|lease| addresses.contains(&lease.address));
-            give_back(&facts, leases, *yes, context)
+            give_back(&facts, leases, &Plan::default(), *yes, context)
         }
     }
 }
@@ -132,7 +137,14 @@ fn leasing(facts: &Facts) -> Vec<&Network> {
     facts.networks.iter().filter(|network| !network.sets().is_empty()).collect()
 }
 
-fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) -> Result<Exit, Failure> {
+/// Leases, and what attachments that ended without our plugins left: rules, records, links.
+fn give_back(
+    facts: &Facts,
+    leases: Vec<Lease>,
+    leftovers: &Plan,
+    yes: bool,
+    context: &Context,
+) -> Result<Exit, Failure> {
     let networks: BTreeSet<_> = leases.iter().map(|lease| lease.network.clone()).collect();
     context.show_commands(|| {
         let of = |network: &Network| {
@@ -146,6 +158,9 @@ fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) ->
         let of: Vec<_> = leases.iter().filter(|it| it.network == *network).map(|it| it.address).collect();
         released.extend(release(facts, network, &of)?.into_iter().map(|address| (network.clone(), address)));
     }
+    if yes {
+        repair::remove(facts, leftovers)?;
+    }
     let leases: Vec<_> = leases
         .into_iter()
         .map(|lease| match (yes, released.contains(&(lease.network.clone(), lease.address))) {
@@ -154,8 +169,25 @@ fn give_back(facts: &Facts, leases: Vec<Lease>, yes: bool, context: &Context) ->
             (true, false) => Lease { state: "gone-before", ..lease },
         })
         .collect();
-    context.write(&listed("Released", &leases))?;
+    let mut reply = listed("Released", &leases);
+    list_leftovers(&mut reply, leftovers, if yes { "removed" } else { "would-remove" });
+    context.write(&reply)?;
     Ok(Exit::Fine)
+}
+
+/// Without an address: that may be somebody else's by now.
+fn list_leftovers(reply: &mut Reply, leftovers: &Plan, state: &str) {
+    let Plan { forget, sweep, .. } = leftovers;
+    for owner in forget.iter().map(ToString::to_string).chain(sweep.iter().cloned()) {
+        let mut parts = owner.splitn(3, '/').map(str::to_owned);
+        let (network, container, ifname) = (parts.next(), parts.next(), parts.next());
+        reply.items.push(json!({
+            "network": network, "address": null, "container": container, "ifname": ifname, "state": state,
+        }));
+        let cells = [network, Some("rules".to_owned()), container, ifname, Some(state.to_owned())];
+        reply.table.rows.push(cells.map(Option::unwrap_or_default).to_vec());
+        reply.names.push(owner);
+    }
 }
 
 /// Every lease of every network with its holder and whether that lives, as `ipam check` lists them.

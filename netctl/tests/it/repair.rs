@@ -101,8 +101,20 @@ fn what_the_go_plugins_del_leaves_is_removed() {
             let plan = node.items("repair", "RepairPlan");
             assert!(plan.iter().all(|row| row["action"] == "remove" && row["attachment"] == key.as_str()));
             assert_eq!(plan.len(), 1, "{plan:#?}");
-            node.scene.netctl("repair --yes").ok();
+            let rows = |line: &str| {
+                let rows = node.items(line, "Released").into_iter();
+                rows.map(|row| json!([row["network"], row["container"], row["ifname"], row["state"]]))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(rows("ipam gc"), [json!(["ovl", name, "eth0", "would-remove"])]);
+            // The one or the other.
+            if index == 0 {
+                node.scene.netctl("repair --yes").ok();
+            } else {
+                assert_eq!(rows("ipam gc ovl --yes"), [json!(["ovl", name, "eth0", "removed"])]);
+            }
             assert_eq!(node.items("repair", "RepairPlan").len(), 0);
+            assert_eq!(rows("ipam gc"), [Value::Null; 0]);
             assert_eq!(of_c1(lab), 1 - index, "of c1 nothing, of c2 its own");
         }
         assert!(containers.iter().all(|ns| !ns.has_link("eth0")));
