@@ -234,7 +234,7 @@ fn neighbours() -> anyhow::Result<Vec<Place>> {
 }
 
 /// By which number our namespace knows another (RTM_GETNSID); none if it does not.
-fn number_of(netlink: &mut Netlink, netns: &Netns) -> anyhow::Result<Option<i32>> {
+pub fn number_of(netlink: &mut Netlink, netns: &Netns) -> anyhow::Result<Option<i32>> {
     let fd = u32::try_from(netns.as_fd().as_raw_fd()).context("descriptor of a namespace")?;
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(fd));

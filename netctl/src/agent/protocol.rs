@@ -18,7 +18,11 @@ use crate::{
     lookup::LookedUp,
     reach::Reached,
     throughput::{End, Measured},
-    trace::{counters::Counters, probe::Protocol},
+    trace::{
+        counters::Counters,
+        passage::{Passage, Passing},
+        probe::Protocol,
+    },
     verb::ps::Row,
 };
 
@@ -72,6 +76,8 @@ pub enum Request {
     Serve { on: PathBuf, address: IpAddr },
     /// How much passes from there to who serves?
     Measure { from: PathBuf, to: SocketAddr, milliseconds: u64 },
+    /// What would one of your namespaces do with a packet?
+    Pass(Box<Passing>),
     /// Report every packet of these namespaces.
     Capture { places: Vec<CapturePlace>, filter: String, snaplen: u32 },
 }
@@ -159,6 +165,7 @@ pub enum Reply {
     Reached(Vec<Reached>),
     Knocked(Vec<Knocked>),
     LookedUp(Vec<LookedUp>),
+    Passed(Box<Passage>),
     Serving {
         port: u16,
         end: End,

@@ -23,6 +23,7 @@ use crate::{
     trace::{
         counters,
         observe::{self, Observer},
+        passage::{self, Passing},
         probe::Mark,
         send::Sender,
     },
@@ -141,6 +142,7 @@ impl Session {
                 let measured = Place::at(String::new(), &from)?.run(|| throughput::measure(to, time))?;
                 nothing_more(Reply::Measured(measured.with_context(|| format!("measure to {to}"))?))
             }
+            Request::Pass(passing) => nothing_more(self.pass(&passing)?),
             Request::Capture { places, filter, snaplen } => {
                 let recorder = Recorder::open(places, filter.parse()?, snaplen)?;
                 started(Box::new(move |stop, emit| Ok(recorder.run(stop, emit)?)))
@@ -157,6 +159,15 @@ impl Session {
         let (observer, limits) = Observer::open(mark, &order.places, &others, order.without_bpf);
         let work: Work = Box::new(move |stop, emit| Ok(observer.run(stop, emit)?));
         Ok((Reply::Started { limits }, Some(work)))
+    }
+
+    fn pass(&self, passing: &Passing) -> anyhow::Result<Reply> {
+        let mut others = passing.places.clone();
+        others.extend(match passing.neighbours {
+            true => place::namespaces(&*self.containers, &passing.foreign),
+            false => self.containers.all(),
+        });
+        Ok(Reply::Passed(Box::new(passage::pass(passing, &others)?)))
     }
 
     fn start(&mut self, work: Work) {

@@ -24,6 +24,13 @@ pub fn trace(peers: &[Peer], source: &Found, target: IpAddr, protocol: Protocol)
     commands.map(|command| at(peers, source.node, &source.place, &command)).to_vec()
 }
 
+/// Where a packet would go.
+pub fn explain(peers: &[Peer], source: &Found, target: IpAddr) -> Vec<String> {
+    let route = format!("ip route get {target} fibmatch");
+    let commands = [&route, "ip rule", "ip neigh", "bridge fdb show", "nft list ruleset"];
+    commands.map(|command| at(peers, source.node, &source.place, command)).to_vec()
+}
+
 /// That watch a node while something goes wrong on it, for ten seconds.
 pub fn watch(peers: &[Peer], node: usize, own: &Place) -> Vec<String> {
     ["perf trace -a -e skb:kfree_skb -- sleep 10", "nstat -a -s"].map(|it| at(peers, node, own, it)).to_vec()

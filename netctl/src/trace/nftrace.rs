@@ -63,13 +63,16 @@ pub enum Verdict {
     Drop,
 }
 
+/// How the names of our tables begin.
+pub const TABLE: &str = "netctl-trace-";
+
 impl RuleTracer {
     /// Starts in the calling thread's namespace. The table has chains for IP and, where this kernel can, for bridges.
     pub fn open(mark: &Mark) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        let name = format!("netctl-trace-{}", std::process::id());
+        let name = format!("{TABLE}{}", std::process::id());
         let (buffer, headers) = (vec![0; 64 * 1024], BTreeMap::new());
         let mut tracer = Self { socket, buffer, table: name.clone(), headers };
         tracer.apply(&batch(NetfilterProtoFamily::Inet, &name, mark))?;

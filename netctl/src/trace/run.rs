@@ -111,7 +111,7 @@ fn counters(nodes: &mut Nodes, places: &[Vec<Place>]) -> anyhow::Result<Vec<(Str
 }
 
 /// By node: its own namespace, and the ends that are on it.
-fn places(nodes: &Nodes, ends: &[Option<&Found>]) -> Vec<Vec<Place>> {
+pub fn places(nodes: &Nodes, ends: &[Option<&Found>]) -> Vec<Vec<Place>> {
     let of_node = |(position, node): (usize, &Node)| {
         let mut places = vec![node.own.clone()];
         let here = ends.iter().flatten().filter(|end| end.node == position);
@@ -124,7 +124,7 @@ fn places(nodes: &Nodes, ends: &[Option<&Found>]) -> Vec<Vec<Place>> {
 }
 
 /// Source, destination if a node has it, and the address to send to.
-fn ends(question: &Question, nodes: &mut Nodes) -> Result<(Found, Option<Found>, IpAddr), Failure> {
+pub fn ends(question: &Question, nodes: &mut Nodes) -> Result<(Found, Option<Found>, IpAddr), Failure> {
     let unknown = |what: &str| Failure::Usage(format!("no node knows {what:?}"));
     let mut resolve = |selector: &str| nodes.resolve(selector).with_context(|| format!("find {selector}"));
     let source = resolve(&question.source)?.ok_or_else(|| unknown(&question.source))?;

@@ -67,7 +67,8 @@ fn event(at: At) -> &'static str {
     }
 }
 
-fn direction(direction: Direction) -> &'static str {
+/// The word that scripts read.
+pub fn direction(direction: Direction) -> &'static str {
     match direction {
         Direction::Request => "request",
         Direction::Reply => "reply",
@@ -83,24 +84,37 @@ fn answered(report: &Report) -> usize {
 
 /// The table: what was sent, a line a hop, the verdict.
 pub fn table(report: &Report, style: Style) -> String {
-    let Report { evidence, outcome, source_address, protocol, .. } = report;
+    let Report { evidence, source_address, protocol, .. } = report;
     let source = source_address.map_or_else(|| "?".to_owned(), |address| address.to_string());
     let (sent, answered) = (evidence.sent.len(), answered(report));
     let arrow = if style.ascii { "->" } else { "→" };
-    let mut text = format!(
+    let head = format!(
         "probe  {source} {arrow} {} {protocol}  ({sent} sent, {answered} answered)\n",
         evidence.target
     );
-    let rows = rows(report);
+    head + &lines(&rows(report)) + &conclusion(report, style)
+}
+
+/// Columns, all but the last as wide as their widest cell.
+pub fn lines(rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    let last = rows.first().map_or(0, |row| row.len().saturating_sub(1));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    for row in &rows {
+    let widths: Vec<usize> = (0..last).map(width).collect();
+    for row in rows {
         let mut line = String::from(" ");
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(line, " {cell:<width$} ");
         }
-        let _ = writeln!(text, "{} {}", line, row[5]);
+        let _ = writeln!(text, "{}", format!("{line} {}", row[last]).trim_end());
     }
+    text
+}
+
+/// The verdict, and what it comes from.
+pub fn conclusion(report: &Report, style: Style) -> String {
+    let Report { evidence, outcome, .. } = report;
+    let mut text = String::new();
     let mark = if outcome.verdict == Verdict::Delivered { style.good() } else { style.bad() };
     let _ = writeln!(text, "{mark} {}: {}", outcome.verdict.word(), outcome.detail);
     if let Some(drop) = &outcome.drop {

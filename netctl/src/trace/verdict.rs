@@ -317,7 +317,7 @@ impl Case<'_> {
 }
 
 /// `NETFILTER_DROP on n2/host (vxlan42): ip filter FORWARD policy drop`
-fn describe(drop: &Drop) -> String {
+pub fn describe(drop: &Drop) -> String {
     let Drop { node, netns, device, reason, function, rule, reply, .. } = drop;
     let what = if *reply { "the answer, " } else { "" };
     let device = if device.is_empty() { String::new() } else { format!(" at {device}") };

@@ -16,10 +16,11 @@ use crate::{
     exit::{Exit, Failure},
     output::{self, Format},
     trace::{
+        explain::{Explained, explain},
         probe::Protocol,
         run::{Question, Report, run as ask},
         save::save,
-        show,
+        show, told,
         verdict::Verdict,
     },
     verb::{Context, graph},
@@ -58,6 +59,9 @@ pub struct Trace {
     /// Draw the hosts with the way of the probe to this file, SVG or, where it ends in .html, a page
     #[arg(long, value_name = "FILE")]
     graph: Option<PathBuf>,
+    /// Send nothing: ask every kernel on the way what it would do with the packet. Rules of nftables are listed, not simulated
+    #[arg(long, conflicts_with_all = ["write", "no_bpf"])]
+    explain: bool,
     /// Do without BPF, as on a kernel that has none
     #[arg(long)]
     no_bpf: bool,
@@ -90,6 +94,9 @@ pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
         without_bpf: trace.no_bpf,
     };
     let mut nodes = Nodes::start(context.node.as_deref(), &context.peers, context.containers())?;
+    if trace.explain {
+        return explained(trace, &explain(&question, &mut nodes)?, context);
+    }
     let report = ask(&question, &mut nodes)?;
     context.show_commands(|| {
         commands::nodes::trace(&context.peers, &report.source, report.evidence.target, report.protocol)
@@ -104,11 +111,36 @@ pub fn run(trace: &Trace, context: &Context) -> Result<Exit, Failure> {
         let hops = document["hops"].as_array().cloned().unwrap_or_default();
         graph::write(file, hops, context)?;
     }
-    Ok(match report.outcome.verdict {
+    Ok(exit(&report))
+}
+
+fn exit(report: &Report) -> Exit {
+    match report.outcome.verdict {
         Verdict::Delivered => Exit::Fine,
         Verdict::Inconclusive => Exit::CouldNotRun,
         _ => Exit::Finding,
-    })
+    }
+}
+
+/// As a run's end, of what was only asked.
+fn explained(trace: &Trace, explained: &Explained, context: &Context) -> Result<Exit, Failure> {
+    let report = &explained.report;
+    context
+        .show_commands(|| commands::nodes::explain(&context.peers, &report.source, report.evidence.target));
+    let document = told::document(explained);
+    match context.layout.format {
+        Format::Json => output::write(&format!("{document}\n")),
+        Format::Yaml => output::write(&output::yaml(&document)),
+        Format::Csv => output::write(&told::csv(explained)),
+        Format::Name => output::write(&format!("{}\n", report.outcome.verdict.word())),
+        Format::Table | Format::Wide => output::write(&told::table(explained, context.style)),
+    }
+    if let Some(file) = &trace.graph {
+        let mut hops = document["hops"].as_array().cloned().unwrap_or_default();
+        hops.retain(|hop| hop["event"] == "rx" || hop["event"] == "tx" || hop["event"] == "drop");
+        graph::write(file, hops, context)?;
+    }
+    Ok(exit(report))
 }
 
 impl Wanted {
@@ -141,6 +173,7 @@ const AFTER_HELP: &str = "\
 Examples:
   netctl trace netns:c1 netns:c2 --tcp 80
   netctl trace netns:c1 netns:c2 --timeout 20
+  netctl trace netns:c1 n2/netns:c2 --explain --peer n2='ssh root@n2 netctl agent --stdio'
   netctl trace c1 n2/c2 --peer n2='ssh root@n2 netctl agent --stdio'
 
 Exit status: 0 delivered, 1 not, 2 usage, 3 could not be found out";

@@ -170,4 +170,16 @@ impl Traced {
         };
         self.document["hops"].as_array().into_iter().flatten().map(hop).collect()
     }
+
+    /// Of `--explain`, what a probe would have been seen at.
+    pub(crate) fn way(&self) -> Vec<String> {
+        self.hops().into_iter().filter(|hop| hop.ends_with(" rx") || hop.ends_with(" tx")).collect()
+    }
+
+    /// Of `--explain`, the answers of one kind: `n1/host/ovl fdb` and what it says.
+    pub(crate) fn answers(&self, event: &str) -> Vec<String> {
+        let notes = self.document["hops"].as_array().into_iter().flatten().map(|hop| hop["note"].as_str());
+        let all = self.hops().into_iter().zip(notes).filter(|(hop, _)| hop.ends_with(event));
+        all.map(|(hop, note)| format!("{hop}: {}", note.unwrap_or_default())).collect()
+    }
 }

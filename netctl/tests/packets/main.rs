@@ -5,6 +5,7 @@ mod doctor;
 mod drops;
 #[path = "../examples/mod.rs"]
 mod examples;
+mod explain;
 mod help;
 mod hosts;
 mod single;

@@ -79,7 +79,20 @@ fn over_a_bridge_by_name_address_and_ipv6() {
             let traced = host.trace(&format!("{ends} --count 1"));
             traced.verdict("delivered", 0);
             assert_eq!(traced.hops(), way, "{ends}");
+            assert_eq!(host.trace(&format!("{ends} --explain")).way(), way, "{ends}");
         }
+        // A bridge that knows nobody sends to all.
+        words(&host.host, "ip link set v2 type bridge_slave fdb_flush");
+        let told = host.trace("netns:c1 netns:c2 -6 --explain");
+        told.verdict("delivered", 0);
+        assert_eq!(told.way(), way);
+        assert!(told.answers("fdb")[0].ends_with("is not known, to all ports: v2"), "{:#}", told.document);
+        words(&host.c1, "ip -6 route add default via fd01::1");
+        words(&host.host, "ip -6 route add fd02::/64 via fd01::12 dev cni0");
+        host.host.set_sysctl("net.ipv6.conf.all.forwarding", "0");
+        let told = host.trace("netns:c1 fd02::1 --explain");
+        told.verdict("dropped", 1).dropped(["n1", "host", "cni0", "NOT_SPECIFIED"]);
+        lab.rebase();
         let traced = host.trace("netns:c1 netns:c2 -6");
         traced.verdict("delivered", 0);
         assert!(traced.document["detail"].as_str().unwrap().contains("fd01::12"));
@@ -131,6 +144,9 @@ fn a_bridge_port_with_a_small_mtu_is_named() {
         let traced = host.trace("netns:c1 netns:c2 --size 1200 --patience 300");
         traced.verdict("dropped", 1).dropped(["n1", "host", "v2", "NOT_SPECIFIED"]);
         has_finding(&traced, "mtu-blackhole");
+        let told = host.trace("netns:c1 netns:c2 --size 1200 --explain");
+        told.verdict("dropped", 1).dropped(["n1", "host", "v2", "NOT_SPECIFIED"]);
+        has_finding(&told, "mtu-blackhole");
     });
 }
 

@@ -208,14 +208,62 @@ pub fn default_link(nl: &mut Netlink, family: Family) -> Result<Option<LinkIndex
     Ok(best.and_then(|route| route.dev.or_else(|| route.next_hops.first().map(|hop| hop.dev))))
 }
 
+/// A packet whose way is asked for. What is `None` is not told to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Where to.
+    pub dst: IpAddr,
+    /// Where from.
+    pub source: Option<IpAddr>,
+    /// The link it comes in by; this host sends it itself if there is none.
+    pub iif: Option<LinkIndex>,
+    /// Number of the protocol above IP (`IPPROTO_*`): TCP, UDP, ICMP or ICMPv6.
+    pub protocol: Option<u8>,
+    /// Destination port.
+    pub port: Option<u16>,
+}
+
+impl Packet {
+    /// One that this host sends, to be narrowed with struct update syntax.
+    pub fn to(dst: IpAddr) -> Self {
+        Self { dst, source: None, iif: None, protocol: None, port: None }
+    }
+}
+
 /// The route that a packet to `dst` would take now (`ip route get`): gateway, link and source address are resolved.
 /// It is an error if there is none (`ENETUNREACH`).
 pub fn lookup(nl: &mut Netlink, dst: IpAddr) -> Result<Route> {
+    taken(nl, &Packet::to(dst))
+}
+
+/// As [`lookup`], of any packet. One that comes in is checked as if it did: `EXDEV` is the reverse path filter's,
+/// `EHOSTUNREACH` says that nothing is forwarded or no route is there.
+pub fn taken(nl: &mut Netlink, packet: &Packet) -> Result<Route> {
+    ask(nl, packet, RouteFlags::empty())
+}
+
+/// The entry of the table that decides about a packet, as it was made (`ip route get ... fibmatch`).
+pub fn matched(nl: &mut Netlink, packet: &Packet) -> Result<Route> {
+    // IPv6 names the table unasked, and refuses the question (inet6_rtm_valid_getroute_req).
+    let table = if packet.dst.is_ipv4() { RouteFlags::LookupTable } else { RouteFlags::empty() };
+    ask(nl, packet, RouteFlags::FibMatch | table)
+}
+
+fn ask(nl: &mut Netlink, packet: &Packet, flags: RouteFlags) -> Result<Route> {
+    let Packet { dst, source, iif, protocol, port } = *packet;
     let act = format!("look up route to {dst}");
+    let whole = if dst.is_ipv4() { 32 } else { 128 };
     let mut message = RouteMessage::default();
     message.header.address_family = family(dst);
-    message.header.destination_prefix_length = if dst.is_ipv4() { 32 } else { 128 };
-    message.attributes.push(RouteAttribute::Destination(dst.into()));
+    message.header.destination_prefix_length = whole;
+    message.header.source_prefix_length = if source.is_some() { whole } else { 0 };
+    message.header.flags = flags;
+    let attributes = &mut message.attributes;
+    attributes.push(RouteAttribute::Destination(dst.into()));
+    attributes.extend(source.map(|source| RouteAttribute::Source(source.into())));
+    attributes.extend(iif.map(|iif| RouteAttribute::Iif(iif.into())));
+    attributes.extend(protocol.map(RouteAttribute::IpProto));
+    attributes.extend(port.map(RouteAttribute::Dport));
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, act.clone());
     let answers = nl.ask(&[request])?;
     if let Some((_, error)) = answers.failures.into_iter().next() {

@@ -5,7 +5,7 @@ use kernel::{
     address::{self, Dad},
     link::LinkIndex,
     netlink::Netlink,
-    route::{self, Family, Filter, NextHop, Route},
+    route::{self, Family, Filter, NextHop, Packet, Route},
     rule::{self, Rule},
 };
 
@@ -122,6 +122,13 @@ fn finds_default_and_looks_up() {
         assert_eq!((taken.dev, taken.gateway), (Some(b), Some("10.0.1.2".parse().unwrap())));
         assert_eq!(taken.source, Some("10.0.1.1".parse().unwrap()));
         assert_eq!(route::lookup(nl, "fd00::9".parse().unwrap()).unwrap().dev, Some(a));
+        let packet = Packet { protocol: Some(6), port: Some(80), ..Packet::to("8.8.8.8".parse().unwrap()) };
+        let matched = route::matched(nl, &packet).unwrap();
+        assert_eq!((matched.dst, matched.priority), (network("0.0.0.0/0"), Some(100)));
+        // Nothing is forwarded here.
+        let incoming = Packet { source: Some("10.0.0.9".parse().unwrap()), iif: Some(a), ..packet };
+        let err = route::taken(nl, &incoming).unwrap_err();
+        assert_eq!(err.raw_os_error(), Some(nix::libc::EHOSTUNREACH), "{err}");
     });
 }
 
