@@ -5,6 +5,7 @@
 
 use std::{fmt::Write, time::Duration};
 
+use anyhow::bail;
 use attach::{
     check::failed, container::Container, failures::Failures, record::Records, ruleset::plan::Plan,
     supposed::Supposed,
@@ -74,6 +75,11 @@ impl Plugin for Bandwidth {
         let mut host = Netlink::open()?;
         let veth = host_end(&mut host, attachment, netns)?;
         let ifb = config.egress.map(|_| ifb_name(attachment));
+        if let Some(ifb) = &ifb
+            && let Hook::Foreign(kind) = Hook::of(&mut host, &veth.dev(), ifb)?
+        {
+            bail!("somebody else has a hook of kind {kind} on {}, where egressRate needs its own", veth.name);
+        }
         let shaped = Shaped { host_link: veth.name.clone(), ifb };
         let records = records(&attachment.network);
         records.begin(attachment, &shaped)?;
@@ -122,7 +128,7 @@ impl Plugin for Bandwidth {
             let name = ifb_name(attachment);
             let ifb = link::find(&mut host, &name)?.ok_or_else(|| failed(format!("{name} is gone")))?;
             Shaping::new(&config, limit, Direction::Egress, veth.mtu).check(&mut host, &ifb.dev())?;
-            if !qdisc::list(&mut host, &veth.dev())?.iter().any(|there| there.kind == "ingress") {
+            if Hook::of(&mut host, &veth.dev(), &name)? != Hook::Ours {
                 return Err(failed(format!("{} does not lead to {name}", veth.name)).into());
             }
         }
@@ -171,9 +177,9 @@ fn shape(
     }
     let Some(limit) = config.egress else { return Ok(None) };
     let name = ifb_name(attachment);
-    // What a killed ADD left.
+    // What a killed ADD left; the hook is known by where it leads.
+    remove_hook(host, &dev, &name)?;
     remove_ifb(host, &name)?;
-    host.execute(qdisc::remove_ingress(&dev))?;
     let ifb = link::new(&name).mtu(Mtu::try_from(veth.mtu)?).up();
     let ifb = link::create(host, link::add(ifb, "ifb"), &name)?;
     let mut requests = vec![link::change(&ifb.dev()).alias(&attachment.alias()).request()];
@@ -181,6 +187,34 @@ fn shape(
     requests.extend(qdisc::redirect_received(&dev, &ifb.dev()));
     host.batch(&requests)?;
     Ok(Some(ifb))
+}
+
+/// What sees the packets that a link receives before everything else does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Hook {
+    Absent,
+    /// It leads to our ifb.
+    Ours,
+    /// Of this kind.
+    Foreign(String),
+}
+
+impl Hook {
+    fn of(host: &mut Netlink, dev: &Dev, ifb: &str) -> anyhow::Result<Self> {
+        let Some(kind) = qdisc::hook(host, dev)? else { return Ok(Self::Absent) };
+        let is_ours = match link::find(host, ifb)? {
+            Some(ifb) if kind == "ingress" => qdisc::redirects(host, dev, ifb.index)?,
+            _ => false,
+        };
+        Ok(if is_ours { Self::Ours } else { Self::Foreign(kind) })
+    }
+}
+
+fn remove_hook(host: &mut Netlink, dev: &Dev, ifb: &str) -> anyhow::Result<()> {
+    match Hook::of(host, dev, ifb)? {
+        Hook::Ours => Ok(host.execute(qdisc::remove_ingress(dev))?),
+        Hook::Absent | Hook::Foreign(_) => Ok(()),
+    }
 }
 
 /// As the container sees it.
@@ -250,9 +284,10 @@ fn take_back(attachment: &Attachment, shaped: &Shaped) -> anyhow::Result<()> {
     let mut host = Netlink::open()?;
     let Shaped { host_link, ifb } = shaped;
     if let Some(veth) = link::find(&mut host, host_link)?.filter(Link::is_veth) {
-        let mut requests = vec![qdisc::remove_bucket(&veth.dev())];
-        requests.extend(ifb.as_ref().map(|_| qdisc::remove_ingress(&veth.dev())));
-        host.batch(&requests)?;
+        host.execute(qdisc::remove_bucket(&veth.dev()))?;
+        if let Some(ifb) = ifb {
+            remove_hook(&mut host, &veth.dev(), ifb)?;
+        }
     }
     if let Some(ifb) = ifb {
         remove_ifb(&mut host, ifb)?;

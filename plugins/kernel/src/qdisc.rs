@@ -89,6 +89,40 @@ pub fn redirect_received(dev: &Dev, to: &Dev) -> [Request; 2] {
     [hook, Request::new(RouteNetlinkMessage::NewTrafficFilter(filter), flags, act)]
 }
 
+/// The kind of the hook that sees what `dev` receives, if it has one: `ingress`, or `clsact`, which sees what it sends too.
+pub fn hook(nl: &mut Netlink, dev: &Dev) -> Result<Option<String>> {
+    let kinds = list(nl, dev)?.into_iter().map(|qdisc| qdisc.kind);
+    Ok(kinds.into_iter().find(|kind| ["ingress", "clsact"].contains(&kind.as_str())))
+}
+
+/// Whether a filter at the hook sends what `dev` receives through the link `to`.
+pub fn redirects(nl: &mut Netlink, dev: &Dev, to: LinkIndex) -> Result<bool> {
+    let message = on(dev.index, TcHandle { major: 0xffff, minor: TcHandle::MIN_INGRESS });
+    let act = format!("list filters of {}", dev.name);
+    let replies = nl.dump(&RouteNetlinkMessage::GetTrafficFilter(message), &act)?;
+    Ok(replies.iter().any(|reply| match reply {
+        RouteNetlinkMessage::NewTrafficFilter(filter) => leads_to(filter, to),
+        _ => false,
+    }))
+}
+
+fn leads_to(filter: &TcMessage, to: LinkIndex) -> bool {
+    let options = filter.attributes.iter().filter_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    });
+    let actions = options.flatten().filter_map(|option| match option {
+        TcOption::U32(TcFilterU32Option::Action(actions)) => Some(actions),
+        _ => None,
+    });
+    actions.flatten().flat_map(|action| &action.attributes).any(|attribute| match attribute {
+        TcActionAttribute::Options(options) => options.iter().any(|option| {
+            matches!(option, TcActionOption::Mirror(TcActionMirrorOption::Parms(it)) if it.ifindex == to.into())
+        }),
+        _ => false,
+    })
+}
+
 /// Takes the ingress hook with all its filters off `dev`; accepts that it has none.
 pub fn remove_ingress(dev: &Dev) -> Request {
     let act = format!("remove ingress hook from {}", dev.name);

@@ -186,3 +186,38 @@ fn gc_takes_the_link_of_a_container_that_is_gone() {
         container.detach(lab);
     });
 }
+
+/// Bug: ADD and DEL took a hook away that somebody else had put on the device.
+#[test]
+fn bug_somebody_else_s_hook_stays() {
+    run("bandwidth_hook", |lab| {
+        let limits = bandwidth(json!({"egressRate": 8_000_000}));
+        let container = attach(lab, &net(std::slice::from_ref(&limits)), "c1");
+        let veth = container.result["interfaces"][1]["name"].as_str().unwrap();
+        let hooks = || lab.exec(&["tc", "qdisc", "show", "dev", veth]).ok();
+        assert!(hooks().contains("qdisc ingress"), "{}", hooks());
+        for kind in ["clsact", "ingress"] {
+            lab.exec(&["tc", "qdisc", "del", "dev", veth, "ingress"]).ok();
+            lab.exec(&["tc", "qdisc", "add", "dev", veth, kind]).ok();
+            let filter = ["protocol", "ip", "u32", "match", "u32", "0", "0", "flowid", "1:1"];
+            lab.exec(&[&["tc", "filter", "add", "dev", veth, "ingress"], &filter[..]].concat()).ok();
+            container.call(lab, 1).check().err(999);
+            // With the record of the ADD, and without.
+            for _ in 0..2 {
+                container.call(lab, 1).del().ok();
+                assert!(hooks().contains(&format!("qdisc {kind}")), "{}", hooks());
+            }
+            let error = container.call(lab, 1).add().err(999);
+            let expected = format!(
+                "bandwidth: somebody else has a hook of kind {kind} on {veth}, where egressRate needs its own"
+            );
+            assert_eq!(message(&error), expected);
+            let filters = lab.exec(&["tc", "filter", "show", "dev", veth, "ingress"]).ok();
+            assert!(hooks().contains(&format!("qdisc {kind}")) && filters.contains("u32"), "{filters}");
+            lab.exec(&["tc", "qdisc", "del", "dev", veth, kind]).ok();
+            container.call(lab, 1).add().ok();
+        }
+        container.check(lab);
+        container.detach(lab);
+    });
+}
