@@ -97,10 +97,7 @@ impl Session {
                 nothing_more(found(place::locate(address, &*self.containers, &foreign))?)
             }
             Request::Observe(order) => self.observe(&order),
-            Request::Counters(places) => {
-                let read = |place: &Place| (place.name.clone(), counters::read(place));
-                nothing_more(Reply::Counters(places.iter().map(read).collect()))
-            }
+            Request::Counters(places) => nothing_more(counted(&places)),
             Request::Send(order) => {
                 let sender = open_sender(order)?;
                 started(Box::new(move |stop, emit| Ok(sender.run(Some(stop), emit)?)))
@@ -189,6 +186,10 @@ type Work = Box<dyn FnOnce(&PipeReader, &dyn Fn(Event)) -> anyhow::Result<()> + 
 
 fn hello() -> anyhow::Result<Reply> {
     Ok(Reply::Hello { version: VERSION, host_name: host_name()?, own: Place::own()? })
+}
+
+fn counted(places: &[Place]) -> Reply {
+    Reply::Counters(places.iter().map(|place| (place.name.clone(), counters::read(place))).collect())
 }
 
 fn found(place: Option<Place>) -> anyhow::Result<Reply> {
