@@ -143,7 +143,7 @@ fn three_hosts_of_an_overlay() {
         agent.kill().and_then(|()| agent.wait()).unwrap();
         assert_eq!(running.findings(), [json!(["agent-down", "h3", null])]);
         running.agents.push(running.fleet.start_agent(3).unwrap());
-        wait::wait_for("the agent is back", Duration::from_secs(10), || running.findings().is_empty());
+        wait::wait_for("the agent is back", Duration::from_secs(30), || running.findings().is_empty());
         for number in 1..=3 {
             let name = format!("c{number}");
             assert_eq!(

@@ -124,7 +124,7 @@ fn the_agent_says_how_it_is() {
         assert!(none.stderr.contains("agent.sock: No such file or directory"), "{none:#?}");
 
         let agent = host.start_agent(lab, &dir);
-        wait::wait_for("the agent", Duration::from_secs(10), || {
+        wait::wait_for("the agent", Duration::from_secs(30), || {
             host.scene.netctl(&format!("overlay status {socket}")).code == Some(0)
         });
         let table = host.scene.netctl(&format!("overlay status lab {socket}")).ok().stdout;
@@ -151,7 +151,7 @@ fn the_agent_says_how_it_is() {
         host.scene.netctl(&format!("overlay difference lab {socket}")).ok();
 
         host.write(3, &[odd]);
-        wait::wait_for("the bad record", Duration::from_secs(10), || {
+        wait::wait_for("the bad record", Duration::from_secs(30), || {
             host.scene.netctl(&format!("overlay status {socket}")).stdout.contains("1 records refused")
         });
         assert_eq!(host.scene.netctl(&format!("overlay status {socket}")).code, Some(1));
@@ -181,7 +181,7 @@ fn every_example_of_overlay_works() {
         let dir = lab.dir().display().to_string();
         std::fs::create_dir_all("/run/tenon").unwrap();
         let agent = host.start_agent_at(lab, &dir, overlay::client::SOCKET);
-        wait::wait_for("the agent", Duration::from_secs(10), || {
+        wait::wait_for("the agent", Duration::from_secs(30), || {
             host.scene.netctl("overlay status").code == Some(0)
         });
         // The host's files stay as they are.
@@ -193,7 +193,7 @@ fn every_example_of_overlay_works() {
             let line = format!("{}{more}", line(example).trim_start_matches("netctl "));
             let mut said = host.scene.netctl_with(&COLOURLESS, &line);
             // What the kernel tells the agent of its own doing makes it look again.
-            wait::wait_for(example, Duration::from_secs(10), || {
+            wait::wait_for(example, Duration::from_secs(30), || {
                 let is_done = said.code == Some(0) || !said.stdout.contains("converging");
                 if !is_done {
                     said = host.scene.netctl_with(&COLOURLESS, &line);

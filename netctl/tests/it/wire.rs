@@ -22,7 +22,7 @@ use testenv::{
 use crate::node::{Node, bridged};
 
 const SHORT: Duration = Duration::from_millis(300);
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 const SERVER: &str = "198.51.100.254";
 const HOST: &str = "198.51.100.1";
 

@@ -10,7 +10,7 @@ use testenv::{
 };
 
 pub(crate) const NETCTL: &str = env!("CARGO_BIN_EXE_netctl");
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Hosts n1, n2, n3, each with a container c1, c2, c3.
 pub(crate) struct Hosts {
