@@ -180,13 +180,32 @@ fn who_reaches_whom_and_a_report() {
         assert_eq!(report["networks"][0]["leases"], json!(["10.9.0.2", "10.9.0.3"]));
         assert_eq!(report["namespaces"][1]["name"], "c1");
         // What the schema names is what the configuration has.
-        let schema = node.scene.netctl("config schema").ok().json();
-        let known = schema["$defs"]["plugin"]["properties"].as_object().unwrap();
-        for key in bridged()["plugins"][0].as_object().unwrap().keys() {
-            assert!(known.contains_key(key), "{key}");
-        }
+        has_all_keys(&node.scene.netctl("config schema").ok().json());
         node.leave();
     });
+}
+
+/// Those of a configuration, and those of the option pages of tap and vrf.
+fn has_all_keys(schema: &serde_json::Value) {
+    let plugin = &schema["$defs"]["plugin"];
+    let of_all = plugin["properties"].as_object().expect("properties");
+    for key in bridged()["plugins"][0].as_object().expect("a plugin").keys() {
+        assert!(of_all.contains_key(key), "{key}");
+    }
+    let (tap, chained) =
+        (include_str!("../../../plugins/tap/README.md"), include_str!("../../../plugins/chained/README.md"));
+    let vrf = chained.split_once("\n## vrf\n").expect("a section").1.split("\n## ").next().expect("its text");
+    for (kind, page) in [("tap", tap), ("vrf", vrf)] {
+        let rules = plugin["allOf"].as_array().expect("rules").iter();
+        let own = rules.clone().find(|rule| rule["if"]["properties"]["type"]["const"] == kind);
+        let own = own.expect("a rule")["then"]["properties"].as_object().expect("properties");
+        let keys = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let keys: Vec<_> = keys.filter(|key| *key != "runtimeConfig").collect();
+        assert!(keys.len() >= 2, "{kind}: {keys:?}");
+        for key in keys {
+            assert!(own.contains_key(key) || of_all.contains_key(key), "{kind}: {key}");
+        }
+    }
 }
 
 /// The same in an archive, of this node and of a peer, and no secret in any of its files.
