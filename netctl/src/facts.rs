@@ -5,7 +5,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     net::IpAddr,
+    panic,
     path::PathBuf,
+    thread,
 };
 
 use attach::ruleset::{plan::Rules, sweep};
@@ -285,8 +287,17 @@ fn find_abandoned(attachments: &mut [Attached], spaces: &[Space]) {
     }
 }
 
-/// What each attachment lacks in the suite's tables.
+/// What each attachment lacks in the suite's tables: a share of them for each CPU.
 fn look_for_rules(attachments: &mut [Attached]) -> kernel::error::Result<()> {
+    let share = space::share(attachments.len());
+    thread::scope(|scope| {
+        let parts = attachments.chunks_mut(share);
+        let started: Vec<_> = parts.map(|some| scope.spawn(|| look_for_rules_of(some))).collect();
+        started.into_iter().try_for_each(|it| it.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+    })
+}
+
+fn look_for_rules_of(attachments: &mut [Attached]) -> kernel::error::Result<()> {
     let (mut nft, mut rules) = (Nft::open()?, Rules::default());
     for attached in attachments {
         if let Some(made) = &attached.made {

@@ -3,7 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
+    thread,
 };
 
 use ipnetwork::IpNetwork;
@@ -93,7 +95,7 @@ pub fn others(host: &Space, paths: &BTreeSet<&str>) -> (Vec<Space>, ByPath) {
     }
     places.remove(&host.place.inode);
     let wanted: BTreeSet<_> = inodes.values().copied().collect();
-    let looked = places.into_values().filter_map(|place| Space::look(place).ok());
+    let looked = look_at_all(&places.into_values().collect::<Vec<_>>()).into_iter();
     let mut spaces: Vec<_> =
         looked.filter(|space| wanted.contains(&space.place.inode) || is_reached(host, space)).collect();
     spaces.sort_by_cached_key(|space| Natural::of(&space.place.name));
@@ -102,6 +104,24 @@ pub fn others(host: &Space, paths: &BTreeSet<&str>) -> (Vec<Space>, ByPath) {
     let by_path = inodes.into_iter().filter_map(|(path, inode)| Some((path, *positions.get(&inode)?)));
     let by_path = by_path.collect();
     (spaces, by_path)
+}
+
+/// Those that are still there. The kernel answers as many at once as there are CPUs.
+fn look_at_all(places: &[Place]) -> Vec<Space> {
+    let look = |some: &[Place]| -> Vec<_> {
+        some.iter().filter_map(|place| Space::look(place.clone()).ok()).collect()
+    };
+    thread::scope(|scope| {
+        let parts = places.chunks(share(places.len()));
+        let started: Vec<_> = parts.map(|some| scope.spawn(move || look(some))).collect();
+        // A thread that panicked has said so on standard error.
+        started.into_iter().flat_map(|it| it.join().unwrap_or_default()).collect()
+    })
+}
+
+/// How many of so many each CPU gets.
+pub(super) fn share(count: usize) -> usize {
+    count.div_ceil(thread::available_parallelism().map_or(1, NonZero::get)).max(1)
 }
 
 fn is_reached(host: &Space, space: &Space) -> bool {
