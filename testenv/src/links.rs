@@ -15,7 +15,7 @@ impl Ns {
         other.accept(&there);
     }
 
-    /// A bridge, down. Stands in for a physical uplink too, where the kernel has no dummy device.
+    /// A bridge, up. Stands in for a physical uplink too, where the kernel has no dummy device.
     #[track_caller]
     pub fn add_bridge(&self, name: &str) {
         self.build(&format!("add bridge {name}"), || wiring::add_bridge(name));

@@ -26,7 +26,7 @@ pub(crate) fn add_veth(name: &str, other: &File, peer: &str, mtu: u32) -> io::Re
     create(NewLink(pair.build()))
 }
 
-/// A bridge, down.
+/// A bridge, up: rtnetlink's builder makes it so.
 pub(crate) fn add_bridge(name: &str) -> io::Result<()> {
     create(NewLink(LinkBridge::new(name).build()))
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     num::NonZero,
+    panic,
     path::{Path, PathBuf},
     thread,
 };
@@ -114,8 +115,10 @@ fn look_at_all(places: &[Place]) -> Vec<Space> {
     thread::scope(|scope| {
         let parts = places.chunks(share(places.len()));
         let started: Vec<_> = parts.map(|some| scope.spawn(move || look(some))).collect();
-        // A thread that panicked has said so on standard error.
-        started.into_iter().flat_map(|it| it.join().unwrap_or_default()).collect()
+        started
+            .into_iter()
+            .flat_map(|it| it.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
+            .collect()
     })
 }
 
