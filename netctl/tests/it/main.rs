@@ -9,6 +9,7 @@ mod examples;
 mod fleet;
 mod go;
 mod help;
+mod leases;
 mod node;
 mod overlay;
 mod protocol;

@@ -176,8 +176,10 @@ fn only_peers_may_send_to_the_port() {
         let script = by_hand.replace("$MAC", mac.trim());
         fleet.host(3).run(&["sh", "-ec", &script]).unwrap();
         let dropped = |number: u8| {
-            let rules =
-                fleet.host(number).run(&["nft", "list", "chain", "inet", "tenon-overlay", "input"]).unwrap();
+            let rules = fleet
+                .host(number)
+                .run(&["nft", "list", "chain", "inet", "tenon-overlay", "arriving"])
+                .unwrap();
             rules.lines().filter(|line| line.contains("drop") && !line.contains("packets 0 ")).count()
         };
         assert_eq!(dropped(2), 0);
