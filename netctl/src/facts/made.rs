@@ -69,7 +69,9 @@ pub(super) fn supposed(
             (of_bridge(key.clone(), data.clone()), Supposed::new("bridge", &data, data.ruleset(key))?)
         }
         "ptp" => {
-            let data = ptp::state::Attached { netns, ..ptp::state::Attached::supposed(request, key)? };
+            let result = request.prev_result()?.unwrap_or_default();
+            let supposed = ptp::state::Attached::supposed(request, key, &result)?;
+            let data = ptp::state::Attached { netns, ..supposed };
             (of_ptp(key.clone(), data.clone()), Supposed::new("ptp", &data, data.ruleset(key))?)
         }
         "overlay" => {

@@ -7,9 +7,9 @@ use anyhow::bail;
 
 use super::{
     passage::{Answered, Arrival, FORWARD, Flow, Frame, Next, Passage, Passing, Wrap},
-    probe::{Direction, Mark, Protocol},
-    run::{Question, Report, ends, places},
-    verdict::{Drop, Evidence, Outcome, Spot, Verdict, describe},
+    probe::{Direction, Protocol},
+    run::{Question, Report, ends, places, unseen},
+    verdict::{Drop, Outcome, Verdict, describe},
 };
 use crate::{
     agent::{
@@ -77,19 +77,7 @@ pub fn explain(question: &Question, nodes: &mut Nodes) -> Result<Explained, Fail
     };
     let steps = walk.steps;
     let outcome = judge(&there, back.as_ref(), destination.as_ref(), &steps, &nodes.names());
-    let spot = |found: &Found| Spot { node: found.node, netns: found.place.name.clone() };
-    let evidence = Evidence {
-        mark: Mark::random().map_err(anyhow::Error::from)?,
-        nodes: nodes.names(),
-        source: spot(&source),
-        destination: destination.as_ref().map(spot),
-        target,
-        sightings: Vec::new(),
-        decisions: Vec::new(),
-        sent: Vec::new(),
-        answers: Vec::new(),
-        limits: Vec::new(),
-    };
+    let evidence = unseen(nodes, &source, destination.as_ref(), target)?;
     let protocol = question.protocol;
     let report = Report {
         evidence,

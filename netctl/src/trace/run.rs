@@ -59,23 +59,11 @@ pub struct Report {
 /// Does it all. Wrong names are usage errors.
 pub fn run(question: &Question, nodes: &mut Nodes) -> Result<Report, Failure> {
     let (source, destination, target) = ends(question, nodes)?;
-    let mark = Mark::random().map_err(anyhow::Error::from)?;
-    let spot = |found: &Found| Spot { node: found.node, netns: found.place.name.clone() };
-    let evidence = Evidence {
-        mark,
-        nodes: nodes.names(),
-        source: spot(&source),
-        destination: destination.as_ref().map(spot),
-        target,
-        sightings: Vec::new(),
-        decisions: Vec::new(),
-        sent: Vec::new(),
-        answers: Vec::new(),
-        limits: watch(question, nodes, &mark, &[Some(&source), destination.as_ref()])?,
-    };
+    let mut evidence = unseen(nodes, &source, destination.as_ref(), target)?;
+    evidence.limits = watch(question, nodes, &evidence.mark, &[Some(&source), destination.as_ref()])?;
     let given = nodes.address(&question.source);
     let order = SendProbes {
-        mark: mark.to_string(),
+        mark: evidence.mark.to_string(),
         from: source.place.clone(),
         source: given,
         destination: target,
@@ -97,6 +85,28 @@ pub fn run(question: &Question, nodes: &mut Nodes) -> Result<Report, Failure> {
         before.iter().zip(&after).map(|((name, before), (_, after))| (name.clone(), grown(before, after)));
     let grown = grown.filter(|(_, counters)| !counters.is_empty()).collect();
     Ok(Report { evidence, outcome, grown, source, source_address, source_port, protocol: question.protocol })
+}
+
+/// Of a packet that nobody has seen yet.
+pub(super) fn unseen(
+    nodes: &Nodes,
+    source: &Found,
+    destination: Option<&Found>,
+    target: IpAddr,
+) -> anyhow::Result<Evidence> {
+    let spot = |found: &Found| Spot { node: found.node, netns: found.place.name.clone() };
+    Ok(Evidence {
+        mark: Mark::random()?,
+        nodes: nodes.names(),
+        source: spot(source),
+        destination: destination.map(spot),
+        target,
+        sightings: Vec::new(),
+        decisions: Vec::new(),
+        sent: Vec::new(),
+        answers: Vec::new(),
+        limits: Vec::new(),
+    })
 }
 
 /// What the counters say, by `node/namespace`.

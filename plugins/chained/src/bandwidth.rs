@@ -75,15 +75,17 @@ impl Plugin for Bandwidth {
         let mut host = Netlink::open()?;
         let veth = host_end(&mut host, attachment, netns)?;
         let ifb = config.egress.map(|_| ifb_name(attachment));
-        if let Some(ifb) = &ifb
-            && let Hook::Foreign(kind) = Hook::of(&mut host, &veth.dev(), ifb)?
-        {
+        let hook = match &ifb {
+            Some(ifb) => Hook::of(&mut host, &veth.dev(), ifb)?,
+            None => Hook::Absent,
+        };
+        if let Hook::Foreign(kind) = &hook {
             bail!("somebody else has a hook of kind {kind} on {}, where egressRate needs its own", veth.name);
         }
         let shaped = Shaped { host_link: veth.name.clone(), ifb };
         let records = records(&attachment.network);
         records.begin(attachment, &shaped)?;
-        let made = shape(&mut host, &config, &veth, attachment);
+        let made = shape(&mut host, &config, &veth, &hook, attachment);
         let made =
             made.and_then(|made| Ok(records.complete(attachment).map(|()| made)?)).inspect_err(|_| {
                 if let Err(err) = take_back(attachment, &shaped) {
@@ -169,6 +171,7 @@ fn shape(
     host: &mut Netlink,
     config: &Config,
     veth: &Link,
+    hook: &Hook,
     attachment: &Attachment,
 ) -> anyhow::Result<Option<Link>> {
     let dev = veth.dev();
@@ -177,8 +180,10 @@ fn shape(
     }
     let Some(limit) = config.egress else { return Ok(None) };
     let name = ifb_name(attachment);
-    // What a killed ADD left; the hook is known by where it leads.
-    remove_hook(host, &dev, &name)?;
+    // What a killed ADD left.
+    if *hook == Hook::Ours {
+        host.execute(qdisc::remove_ingress(&dev))?;
+    }
     remove_ifb(host, &name)?;
     let ifb = link::new(&name).mtu(Mtu::try_from(veth.mtu)?).up();
     let ifb = link::create(host, link::add(ifb, "ifb"), &name)?;

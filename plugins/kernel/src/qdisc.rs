@@ -91,8 +91,8 @@ pub fn redirect_received(dev: &Dev, to: &Dev) -> [Request; 2] {
 
 /// The kind of the hook that sees what `dev` receives, if it has one: `ingress`, or `clsact`, which sees what it sends too.
 pub fn hook(nl: &mut Netlink, dev: &Dev) -> Result<Option<String>> {
-    let kinds = list(nl, dev)?.into_iter().map(|qdisc| qdisc.kind);
-    Ok(kinds.into_iter().find(|kind| ["ingress", "clsact"].contains(&kind.as_str())))
+    let mut kinds = list(nl, dev)?.into_iter().map(|qdisc| qdisc.kind);
+    Ok(kinds.find(|kind| ["ingress", "clsact"].contains(&kind.as_str())))
 }
 
 /// Whether a filter at the hook sends what `dev` receives through the link `to`.

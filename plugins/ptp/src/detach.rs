@@ -39,7 +39,9 @@ pub(crate) fn del(
 
 /// Without a record: what the configuration says that there was in the ruleset, of ours or of the Go plugin's.
 fn leave_supposed(request: &Request, attachment: &Attachment) -> anyhow::Result<()> {
-    let supposed = match Attached::supposed(request, attachment) {
+    // One that can't be read keeps nothing of what has names.
+    let result = request.prev_result().ok().flatten().unwrap_or_default();
+    let supposed = match Attached::supposed(request, attachment, &result) {
         Ok(supposed) if supposed.masquerade => supposed,
         Ok(_) => return Ok(()),
         Err(err) => {

@@ -10,6 +10,7 @@ use cni::{
     error::Error,
     names::{Attachment, NetworkName},
     request::Request,
+    result::AddResult,
 };
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -28,11 +29,11 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// What an ADD with this configuration and this `prevResult` would have written down, but for the namespace's path. For a DEL
+    /// What an ADD with this configuration and this result would have written down, but for the namespace's path. For a DEL
     /// whose record is lost, and for who writes it again.
-    pub fn supposed(request: &Request, attachment: &Attachment) -> Result<Self, Error> {
+    pub fn supposed(request: &Request, attachment: &Attachment, result: &AddResult) -> Result<Self, Error> {
         let NetConf { ip_masq, .. } = request.decode()?;
-        let (_, addresses) = of_attachment(&request.prev_result()?.unwrap_or_default(), attachment);
+        let (_, addresses) = of_attachment(result, attachment);
         let host_link = attachment.host_veth();
         Ok(Self { host_link, netns: String::new(), addresses, masquerade: ip_masq })
     }
